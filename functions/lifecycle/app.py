@@ -1,0 +1,15 @@
+"""Entry point of lifecycle: pause, resume, end and extend, from the backend."""
+
+import os
+from typing import Any
+
+from idle_timer import bootstrap, edge, messages
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:  # only inside Lambda: clients are made while the function starts
+    bootstrap.timer()
+
+
+@edge.handler
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    """See `messages.LifecycleEvent` for the event, `messages.answer` for the answer."""
+    return bootstrap.timer().lifecycle(messages.parse(messages.LifecycleEvent, event))

@@ -1,0 +1,1 @@
+"""Ends idle chat conversations: `timer` holds the protocol, `conversation` the rules, `adapters` the outside."""
