@@ -144,32 +144,29 @@ class Gate:
             response = await perform()
         else:
             fault.hits += 1
-            replies = fault.action in {"refuse", "answer", "crash"}
-            response = await perform() if fault.after or not replies else (0, [], b"")
-            if fault.action == "delay":
-                await asyncio.sleep(fault.seconds)
-            elif fault.action == "hold":
-                fault.held.append(call.number)
-                await fault.opened.wait()
-                fault.held.remove(call.number)
-            elif fault.action == "crash":
-                self.crash(call.principal)
-                response = error_response(500, "InternalServerException", "crashed", query_protocol=False)
-            elif fault.action == "answer":
-                response = (
-                    fault.status,
-                    [(b"content-type", b"application/json")],
-                    json.dumps(fault.body).encode(),
-                )
-            else:
-                response = error_response(
-                    fault.status, fault.code, fault.message, query_protocol=query_protocol
-                )
-            if not (fault.after or replies):
-                response = await perform()
+            performed = await perform() if fault.after else None
+            response = await self._tamper(fault, call, query_protocol) or performed or await perform()
         call.status = response[0]
         call.error = _error_code(response) if call.status >= 400 else ""
         return response
+
+    async def _tamper(self, fault: Fault, call: Call, query_protocol: bool) -> Response | None:
+        """Do what the fault says; the answer that it gives in place of the service's, if it does."""
+        match fault.action:
+            case "delay":
+                await asyncio.sleep(fault.seconds)
+            case "hold":
+                fault.held.append(call.number)
+                await fault.opened.wait()
+                fault.held.remove(call.number)
+            case "crash":
+                self.crash(call.principal)
+                return error_response(500, "InternalServerException", "crashed", query_protocol=query_protocol)
+            case "answer":
+                return fault.status, [(b"content-type", b"application/json")], json.dumps(fault.body).encode()
+            case "refuse":
+                return error_response(fault.status, fault.code, fault.message, query_protocol=query_protocol)
+        return None
 
     async def _inner(self, scope: Scope, body: bytes) -> Response:
         pending = [{"type": "http.request", "body": body, "more_body": False}]
