@@ -35,10 +35,9 @@ class MemorySessions:
         session = self.live.pop(session_key, None)
         if session is None:
             return False
-        if self._tombstone_ms:
-            ttl = None if session.expires_at is None else session.expires_at - self._now()
-            tombstone = Tombstone(session.value, ttl, self._now() + self._tombstone_ms)
-            self.tombstones[session_key, opening_id] = tombstone
+        ttl = None if session.expires_at is None else session.expires_at - self._now()
+        tombstone = Tombstone(session.value, ttl, expires_at=self._now() + self._tombstone_ms)
+        self.tombstones[session_key, opening_id] = tombstone
         return True
 
     def restore(self, session_key: str, opening_id: str) -> bool:
