@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from idle_timer.errors import InvalidSettingsError
 from idle_timer.timestamps import parse_duration
@@ -69,7 +77,10 @@ class Settings(BaseModel):
 
     idle_timeout_seconds: int = Field(300, ge=1, le=MAX_TIMEOUT_SECONDS)
     idle_stages: Annotated[
-        tuple[Stage, ...], BeforeValidator(_stages_from_parameter), Field(max_length=MAX_STAGES)
+        tuple[Stage, ...],
+        BeforeValidator(_stages_from_parameter),
+        Field(max_length=MAX_STAGES),
+        AfterValidator(check_stages),
     ] = ()
     end_when_idle: bool = True
     on_message_after_end: Literal["reopen", "reject"] = "reopen"
@@ -95,7 +106,6 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_what_cloudformation_cannot(self) -> Self:
-        check_stages(self.idle_stages)
         if any(stage.after >= self.idle_timeout_seconds for stage in self.idle_stages):
             raise ValueError("IDLE_STAGES: each stage must be shorter than IDLE_TIMEOUT_SECONDS")
         if 0 < self.session_tombstone_seconds < 3_600:
