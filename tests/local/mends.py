@@ -60,6 +60,8 @@ def apply(gate: Gate, interpreter: str) -> None:
     check_roles_of_schedules()
     run_functions_on(interpreter)
     keep_the_emulators_environment_out_of_functions()
+    point_functions_at_the_emulator()
+    point_functions_here()
     tell_functions_apart(gate)
     report_what_a_function_raised()
     retry_events_as_lambda_does()
@@ -384,6 +386,28 @@ def keep_the_emulators_environment_out_of_functions() -> None:
         return start(*arguments, env=RUNTIME_ENVIRONMENT | kept, **options)
 
     lambda_runtime.subprocess = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+
+
+def point_functions_here() -> None:
+    """Upstream takes an empty AWS_ENDPOINT_URL for a wish: such a function would call the real AWS.
+
+    A template must declare the variable for ``sam local invoke --env-vars`` to be able to set it.
+    """
+    upstream = lambda_runtime.Worker.__init__
+
+    def handle(worker: Any, name: str, config: dict[str, Any], code: bytes) -> None:
+        variables = (config.get("Environment") or {}).get("Variables", {})
+        here = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}"}
+        if variables.get("AWS_ENDPOINT_URL") == "":
+            config = {**config, "Environment": {"Variables": variables | here}}
+        upstream(worker, name, config, code)
+
+    lambda_runtime.Worker.__init__ = handle
+
+
+def point_functions_at_the_emulator() -> None:
+    """Upstream takes an empty AWS_ENDPOINT_URL, as the template declares it, at its word; to botocore it is unset."""
+    lambda_runtime._RESERVED_RUNTIME_ENV_VARS |= {"AWS_ENDPOINT_URL"}
 
 
 def tell_functions_apart(gate: Gate) -> None:
