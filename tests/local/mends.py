@@ -340,7 +340,7 @@ def check_roles_of_schedules() -> None:
         role = (_loads(body.decode() or "{}").get("Target") or {}).get("RoleArn")
         if role and path.startswith("/schedules/"):
             key = extract_access_key_id(headers, query)
-            context = {"iam:PassedToService": ["scheduler.amazonaws.com"]}
+            context = {"iam:PassedToService": "scheduler.amazonaws.com"}
             denied = iam_evaluator.enforce(
                 key, "iam:PassRole", "iam", get_region(), resource_arn=role, service_context=context
             )
