@@ -58,9 +58,9 @@ def apply(gate: Gate, interpreter: str) -> None:
     page_schedules()
     authorise_schedules_of_groups()
     check_roles_of_schedules()
+    count_loopback_as_tls()
     run_functions_on(interpreter)
     keep_the_emulators_environment_out_of_functions()
-    point_functions_at_the_emulator()
     point_functions_here()
     tell_functions_apart(gate)
     report_what_a_function_raised()
@@ -364,6 +364,12 @@ def _denial(role: str, action: str, resource: str) -> str:
     return f"{role} is not authorized to perform: {action} on resource: {resource}" if denied else ""
 
 
+def count_loopback_as_tls() -> None:
+    """Not a mend: nothing is encrypted on loopback, yet policies that want TLS (aws:SecureTransport) must pass."""
+    upstream = app.pin_request_origin
+    app.pin_request_origin = lambda address, _: upstream(address, True)
+
+
 def run_functions_on(interpreter: str) -> None:
     """Upstream runs Python functions on its own interpreter, where its own packages hide missing ones."""
     upstream = lambda_runtime._detect_runtime_binary
@@ -403,11 +409,6 @@ def point_functions_here() -> None:
         upstream(worker, name, config, code)
 
     lambda_runtime.Worker.__init__ = handle
-
-
-def point_functions_at_the_emulator() -> None:
-    """Upstream takes an empty AWS_ENDPOINT_URL, as the template declares it, at its word; to botocore it is unset."""
-    lambda_runtime._RESERVED_RUNTIME_ENV_VARS |= {"AWS_ENDPOINT_URL"}
 
 
 def tell_functions_apart(gate: Gate) -> None:
