@@ -550,7 +550,8 @@ def stamped(after: Conversation, seen: Conversation | None, now: int, settings: 
         version=seen.version + 1 if seen else 1,
         sweep_at=sweep_at,
         sweep_shard=None if sweep_at is None else shard,
-        sweep_after_ms=_sweep_after_ms(after, settings),
+        # Without a key to move, the one update of a message must not apply: it could set only half of it.
+        sweep_after_ms=None if sweep_at is None else _sweep_after_ms(after, settings),
         expires_at=expires_at,
     )
 
