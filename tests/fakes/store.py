@@ -32,6 +32,10 @@ class MemoryStore:
         answer: Saved = self.steps.take("store.save", lambda: self._save(after, seen), after, seen)
         return answer
 
+    def delete(self, seen: Conversation) -> Saved:
+        answer: Saved = self.steps.take("store.delete", lambda: self._delete(seen), seen)
+        return answer
+
     def link_contact(self, contact_id: str, conversation_id: str, expires_at: int) -> None:
         def link() -> None:
             self.contacts[contact_id] = (conversation_id, expires_at)
@@ -68,3 +72,10 @@ class MemoryStore:
             return Saved(current == after, current)
         self.items[after.conversation_id] = after
         return Saved(True, after)
+
+    def _delete(self, seen: Conversation) -> Saved:
+        current = self.items.get(seen.conversation_id)
+        if current is not None and current.version != seen.version:
+            return Saved(False, current)
+        self.items.pop(seen.conversation_id, None)
+        return Saved(True, None)

@@ -37,6 +37,16 @@ class Cleanup:
         self.timers.scheduler.delete(conversation_id)
         read = self.timers.store.read(conversation_id)
         seen, hold = read.conversation, read.hold
+        told, seen = self._tell_of_failure(seen)
+        if (
+            told
+            and event.source == "outbox"
+            and seen is not None
+            and rules.is_parked(seen, self.timers.settings)
+        ):
+            # This was all that it was invoked for: what has just been parked is not tried once more.
+            firing = Firing(source=event.source, fired_at=fired_at)
+            return self._answer(conversation_id, "nothing", seen, hold, firing)
         for _ in range(SAVE_TRIES):
             firing = Firing(
                 source=event.source, fired_at=fired_at, scheduled_for=event.scheduled_for, hold=hold
@@ -44,7 +54,7 @@ class Cleanup:
             decision, after = self._decide(seen, firing)
             if after is None:
                 break
-            saved = self.timers.save(after, seen)
+            saved = self.timers.save(after, seen, hold)
             if saved.done:
                 seen = saved.current
                 break
@@ -67,25 +77,28 @@ class Cleanup:
     def _decide(self, seen: Conversation | None, firing: Firing) -> tuple[str, Conversation | None]:
         """The decision, and what to store for it (None: nothing)."""
         settings, now = self.timers.settings, self.timers.clock.now()
+        verdict = rules.verdict(seen, settings, firing.hold, now)
         if seen is None:
-            return "nothing", None
-        due = rules.due_at(seen, settings, firing.hold, now)
-        if due is None:
-            return "nothing", None
-        if firing.hold.is_open(now):
-            return "held", None
-        if not rules.is_due(due, settings, now):
-            return "rearmed", None
-        if settings.mode == "shadow":
-            return "would_end", None
-        stage = rules.next_stage(seen, settings)
-        if stage is not None:
-            return "warned", rules.warned(seen, stage, now, firing, settings)
-        if settings.end_check_function_arn:
-            wait_seconds = self.callers_code.may_end(messages.end_check(seen, due))
-            if wait_seconds > 0:
-                return "rearmed", rules.postponed(seen, self.timers.clock.now() + wait_seconds * SECOND_MS)
-        return "ended", rules.ended_by_timer(seen, self.timers.clock.now(), firing, settings)
+            return verdict, None
+        match verdict:
+            case "rearmed" if rules.sweeps_too_early(seen, settings, firing.hold, now):
+                return (
+                    verdict,
+                    seen,
+                )  # stored anew with the hold's credit, or the sweep would find it again and again
+            case "warned":
+                stage = rules.next_stage(seen, settings)
+                assert stage is not None  # noqa: S101 - that is what the verdict says
+                return verdict, rules.warned(seen, stage, now, firing, settings)
+            case "ended":
+                due = rules.due_at(seen, settings, firing.hold, now)
+                if settings.end_check_function_arn and due is not None:
+                    wait_seconds = self.callers_code.may_end(messages.end_check(seen, due))
+                    if wait_seconds > 0:
+                        until = self.timers.clock.now() + wait_seconds * SECOND_MS
+                        return "rearmed", rules.postponed(seen, until)
+                return verdict, rules.ended_by_timer(seen, self.timers.clock.now(), firing, settings)
+        return verdict, None
 
     def _arm_recheck(self, conversation_id: str) -> None:
         # Spread, so that lifting a hold does not end everything in the same second.
@@ -100,14 +113,33 @@ class Cleanup:
 
     # --- the outbox ---
 
+    def _tell_of_failure(self, seen: Conversation | None) -> tuple[bool, Conversation | None]:
+        """Publish that it was parked before trying anything else, which may fail again."""
+        notices = (
+            [key for key, entry in seen.outbox.items() if rules.is_failure_notice(entry)] if seen else []
+        )
+        for done in notices:
+            if seen is not None and done in seen.outbox:
+                self._perform(seen, seen.outbox[done])
+                seen = self._remove(seen, done)
+        return bool(notices), seen
+
     def _work_off(self, conversation: Conversation) -> Conversation | None:
         """Entry by entry; one that fails raises, and the retry resumes there. Returns the item as it is afterwards."""
         current: Conversation | None = conversation
         while current is not None and current.outbox:
             done, entry = next(rules.owed(current))
             self._perform(current, entry)
-            current = self._remove(current, done)
+            if entry.kind == "forget" and current.is_ended_opening(entry.opening_id):
+                current = self._forget(current)
+            else:
+                current = self._remove(current, done)
         return current
+
+    def _forget(self, seen: Conversation) -> Conversation | None:
+        """The item itself goes last, unless somebody has just written to it: then its outbox is looked at again."""
+        deleted = self.timers.store.delete(seen)
+        return None if deleted.done else deleted.current
 
     def _remove(self, seen: Conversation | None, done: str) -> Conversation | None:
         for _ in range(SAVE_TRIES):
@@ -128,6 +160,8 @@ class Cleanup:
                 self._remove_session(current.conversation_id, entry)
             case "session_restore":
                 self.sessions.restore(entry.body["session_key"], entry.body["ended_opening_id"])
+            case "forget" if "session_key" in entry.body:
+                self.sessions.forget(entry.body["session_key"], entry.opening_id)
             case "lex":
                 self.bots.delete_lex_session(entry.body)
             case "connect":

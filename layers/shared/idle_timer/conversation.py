@@ -18,8 +18,10 @@ MIN_NOTICE_MS = 5_000  # Scheduler: a time in the past is unstated, so always as
 HOLD_RECHECK_SECONDS = 120  # how soon cleanup looks again while a hold is open
 
 State = Literal["active", "paused", "ended"]
-EntryKind = Literal["session", "session_restore", "lex", "connect", "hook", "outcome"]
-END_ACTIONS: frozenset[str] = frozenset({"session", "lex", "connect", "hook"})
+EntryKind = Literal["session", "session_restore", "lex", "connect", "hook", "outcome", "forget"]
+END_ACTIONS: frozenset[str] = frozenset({"session", "lex", "connect", "hook", "forget"})
+Verdict = Literal["nothing", "held", "rearmed", "would_end", "warned", "ended"]
+"""What cleanup does with a conversation when it looks at it (before the caller's end check, if there is one)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,32 @@ def is_due(due: int, settings: Settings, now: int) -> bool:
 def wake_at(due: int, settings: Settings, now: int) -> int:
     """The whole second to ask Scheduler for."""
     return ceil_to(max(due + settings.clock_skew_allowance_ms, now + MIN_NOTICE_MS), SECOND_MS)
+
+
+def verdict(conversation: Conversation | None, settings: Settings, hold: Hold, now: int) -> Verdict:
+    """What is to be done with it now."""
+    due = None if conversation is None else due_at(conversation, settings, hold, now)
+    if conversation is None or due is None:
+        return "nothing"
+    if hold.is_open(now):
+        return "held"
+    if not is_due(due, settings, now):
+        return "rearmed"
+    if settings.mode == "shadow":
+        return "would_end"
+    return "ended" if next_stage(conversation, settings) is None else "warned"
+
+
+def sweeps_too_early(conversation: Conversation, settings: Settings, hold: Hold, now: int) -> bool:
+    """Whether its index entry comes before its due time: a hold has moved the one and not the other."""
+    due = due_at(conversation, settings, hold, now)
+    alone = not conversation.outbox and not conversation.attempts  # either gives the entry a time of its own
+    return alone and due is not None and conversation.sweep_at is not None and conversation.sweep_at < due
+
+
+def is_parked(conversation: Conversation, settings: Settings) -> bool:
+    """Whether sweep and redrive have given up on it: a person decides, or activity unparks it."""
+    return conversation.attempts >= settings.max_attempts
 
 
 # --- transitions -----------------------------------------------------------------------------------------------------
@@ -383,6 +411,21 @@ def postponed(before: Conversation, until: int) -> Conversation:
     return replace(before, not_before=until, armed_for=None)
 
 
+def forgotten(before: Conversation, at: int, settings: Settings) -> Conversation:
+    """Erase it: ended if it is not, reported as any end, and the whole item owed to oblivion, without a tombstone."""
+    after = before
+    if before.state != "ended":
+        after = _ended(before, at, "forgotten", settings, explicitly=True)
+    kept = {
+        key: entry
+        for key, entry in after.outbox.items()
+        if entry.kind not in ("session", "session_restore", "forget")
+    }
+    body = {"session_key": settings.session_key(after.conversation_id, after.session_key)}
+    entry = Entry("forget", after.opening_id, after.seq, body if settings.session_url_secret_arn else {})
+    return _owing(replace(after, outbox=kept), entry)
+
+
 def failed_attempt(before: Conversation, now: int, settings: Settings) -> Conversation:
     """A cleanup through sweep or redrive failed; at the configured number it is parked and a person is told."""
     after = replace(before, attempts=before.attempts + 1)
@@ -496,12 +539,22 @@ def _owing(conversation: Conversation, *entries: Entry) -> Conversation:
 
 
 def owed(conversation: Conversation) -> Iterator[tuple[str, Entry]]:
-    """What is to be worked off, in order: actions before outcomes, older transitions before newer ones."""
-    return iter(
-        sorted(
-            conversation.outbox.items(), key=lambda item: (item[1].kind == "outcome", item[1].seq, item[0])
-        )
-    )
+    """What is to be worked off, in order: actions before outcomes, older transitions before newer ones.
+
+    That it failed is told first, or it would wait behind the very action that fails; forgetting comes last.
+    """
+
+    def order(item: tuple[str, Entry]) -> tuple[int, int, str]:
+        key, entry = item
+        rank = 0 if is_failure_notice(entry) else {"outcome": 2, "forget": 3}.get(entry.kind, 1)
+        return rank, entry.seq, key
+
+    return iter(sorted(conversation.outbox.items(), key=order))
+
+
+def is_failure_notice(entry: Entry) -> bool:
+    """Whether this tells people that the conversation was parked."""
+    return entry.body.get("type") == "ConversationEndFailed"
 
 
 def is_superseded(entry: Entry, conversation: Conversation) -> bool:
@@ -523,10 +576,12 @@ def without(conversation: Conversation, done: str) -> Conversation:
 # --- what is derived at every write ----------------------------------------------------------------------------------
 
 
-def stamped(after: Conversation, seen: Conversation | None, now: int, settings: Settings) -> Conversation:
+def stamped(
+    after: Conversation, seen: Conversation | None, now: int, settings: Settings, hold: Hold = NO_HOLD
+) -> Conversation:
     """The item to write: next version, sweep index keys and TTL, all derived from the rest."""
     grace_ms = settings.sweep_grace_seconds * SECOND_MS
-    due = due_at(after, settings)
+    due = due_at(after, settings, hold, now)
     sweep_at = None
     if due is not None:
         sweep_at = floor_to(after.last_activity_at, settings.sweep_bucket_ms) + _sweep_wait_ms(

@@ -74,6 +74,9 @@ class Store(Protocol):
     def save(self, after: Conversation, seen: Conversation | None) -> Saved:
         """Write the whole item, on condition that it is still the version that was seen (None: that there is none)."""
 
+    def delete(self, seen: Conversation) -> Saved:
+        """Delete the item, on condition that it is still the version that was seen."""
+
     def link_contact(self, contact_id: str, conversation_id: str, expires_at: int) -> None:
         """Remember whose Amazon Connect contact this is, until `expires_at` (epoch seconds)."""
 

@@ -102,9 +102,9 @@ class Timers:
                 return word
         raise ContendedError("the conversation's due time kept moving")
 
-    def save(self, after: Conversation, seen: Conversation | None) -> Saved:
+    def save(self, after: Conversation, seen: Conversation | None, hold: Hold = NO_HOLD) -> Saved:
         """Write a transition, on condition that nobody changed what it was made from."""
-        stamped = rules.stamped(after, seen, self.clock.now(), self.settings)
+        stamped = rules.stamped(after, seen, self.clock.now(), self.settings, hold)
         saved = self.store.save(stamped, seen)
         return Saved(True, stamped) if saved.done else saved
 

@@ -147,6 +147,22 @@ class DynamoDBStore:
             return Saved(done=current == after, current=current)
         return Saved(done=True, current=after)
 
+    def delete(self, seen: Conversation) -> Saved:
+        """One conditional delete; an item that is gone already is success."""
+        try:
+            self._client.delete_item(
+                TableName=self._conversations,
+                Key={"conversation_id": {"S": seen.conversation_id}},
+                ConditionExpression="#version = :seen",
+                ExpressionAttributeNames={"#version": "version"},
+                ExpressionAttributeValues={":seen": _value(seen.version)},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            current = _loser(error)
+            return Saved(done=current is None, current=current)
+        return Saved(done=True, current=None)
+
     def link_contact(self, contact_id: str, conversation_id: str, expires_at: int) -> None:
         """One put; linking again is harmless."""
         self._client.put_item(
