@@ -4,8 +4,8 @@ Runs a small application of its own, so that nothing here depends on the real on
 """
 
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.local.stack import REPOSITORY, FunctionError, LocalStack, LocalStackError, eventually
+from tests.local.stack import REPOSITORY, FunctionError, LocalStack, LocalStackError, Session, eventually
 
 TEMPLATE = """
 AWSTemplateFormatVersion: "2010-09-09"
@@ -38,12 +39,16 @@ Resources:
       Timeout: 20
       AutoPublishAlias: live
       Environment:
-        Variables: {GREETING: !Ref Greeting, SECRET: !Ref SessionUrlSecretArn}
+        Variables: {GREETING: !Ref Greeting, SECRET: !Ref SessionUrlSecretArn, AWS_ENDPOINT_URL: ""}
       Policies:
         - Version: "2012-10-17"
           Statement:
             - {Effect: Allow, Action: "scheduler:*", Resource: !Sub "arn:aws:scheduler:*:*:schedule/${Group}/*"}
             - {Effect: Allow, Action: "sns:Publish", Resource: !Ref Topic}
+            - Effect: Allow
+              Action: iam:PassRole
+              Resource: !Sub "arn:aws:iam::${AWS::AccountId}:role/*GoodRole*"
+              Condition: {StringEquals: {iam:PassedToService: scheduler.amazonaws.com}}
             - {Effect: Allow, Action: "secretsmanager:GetSecretValue", Resource: !Ref SessionUrlSecretArn}
       EventInvokeConfig:
         MaximumRetryAttempts: 2
@@ -65,6 +70,40 @@ Resources:
   Undelivered: {Type: AWS::SQS::Queue}
   Topic: {Type: AWS::SNS::Topic}
   Group: {Type: AWS::Scheduler::ScheduleGroup, Properties: {Name: test-group}}
+  GoodRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: &trust
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Principal: {Service: scheduler.amazonaws.com}, Action: sts:AssumeRole}]
+      Policies:
+        - PolicyName: target
+          PolicyDocument:
+            Version: "2012-10-17"
+            Statement:
+              - {Effect: Allow, Action: lambda:InvokeFunction, Resource: !Ref EchoFunction.Alias}
+              - {Effect: Allow, Action: sqs:SendMessage, Resource: !GetAtt Undelivered.Arn}
+  PoorRole:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: *trust
+      Policies:
+        - PolicyName: target
+          PolicyDocument:
+            Version: "2012-10-17"
+            Statement: [{Effect: Allow, Action: sqs:SendMessage, Resource: !GetAtt Undelivered.Arn}]
+  TlsOnly:
+    Type: AWS::SNS::TopicPolicy
+    Properties:
+      Topics: [!Ref Topic]
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+          - Effect: Deny
+            Principal: "*"
+            Action: sns:Publish
+            Resource: !Ref Topic
+            Condition: {Bool: {aws:SecureTransport: false}}
   Rule:
     Type: AWS::Events::Rule
     Properties:
@@ -78,6 +117,8 @@ Outputs:
   FailuresUrl: {Value: !Ref Failures}
   UndeliveredUrl: {Value: !Ref Undelivered}
   UndeliveredArn: {Value: !GetAtt Undelivered.Arn}
+  GoodRoleArn: {Value: !GetAtt GoodRole.Arn}
+  PoorRoleArn: {Value: !GetAtt PoorRole.Arn}
 """
 
 FUNCTION = """
@@ -94,10 +135,10 @@ def handler(event, context):
     do = event.get("do")
     if do == "raise":
         raise TooBadError("no good")
-    if do == "schedules":
-        return [page["Name"] for page in boto3.client("scheduler").list_schedules(GroupName=event["group"])["Schedules"]]
     if do == "delete":
         boto3.client("scheduler").delete_schedule(Name=event["name"], GroupName=event["group"])
+    if do == "create":
+        boto3.client("scheduler").create_schedule(**event["schedule"])
     if do == "publish":
         boto3.client("sns").publish(TopicArn=event["topic"], Message=json.dumps(event), MessageAttributes={
             "type": {"DataType": "String", "StringValue": "Test"}})
@@ -138,21 +179,22 @@ def _no_faults_left(stack: LocalStack) -> Iterator[None]:
     stack.faults.clear()
 
 
-
 def at(seconds: float) -> tuple[str, datetime]:
     """An expression for the first whole second that is so far away, and that second."""
     due = (datetime.now(UTC) + timedelta(seconds=seconds + 1)).replace(microsecond=0)
     return f"at({due:%Y-%m-%dT%H:%M:%S})", due
 
 
-def definition(stack: LocalStack, payload: dict[str, Any], expression: str = "", **target: Any) -> dict[str, Any]:
+def definition(
+    stack: LocalStack, payload: dict[str, Any], expression: str = "", **target: Any
+) -> dict[str, Any]:
     return {
         "GroupName": stack.outputs["ScheduleGroupName"],
         "ScheduleExpression": expression or at(0)[0],
         "FlexibleTimeWindow": {"Mode": "OFF"},
         "Target": {
             "Arn": stack.outputs["EchoFunctionArn"],
-            "RoleArn": "arn:aws:iam::000000000000:role/any",
+            "RoleArn": stack.outputs["GoodRoleArn"],
             "Input": json.dumps(payload),
             **target,
         },
@@ -161,7 +203,9 @@ def definition(stack: LocalStack, payload: dict[str, Any], expression: str = "",
 
 def runs(stack: LocalStack, mark: str, function: str = "echo") -> list[dict[str, Any]]:
     """What each run printed whose event holds the mark."""
-    lines = [line for line in stack.logs(function).splitlines() if line.startswith('{"seen"') and mark in line]
+    lines = [
+        line for line in stack.logs(function).splitlines() if line.startswith('{"seen"') and mark in line
+    ]
     return [json.loads(line) for line in lines]
 
 
@@ -193,7 +237,9 @@ def test_functions_see_what_the_real_runtime_shows_them(stack: LocalStack) -> No
     assert environment["GREETING"] == 'two "words"'
     assert environment["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.13"
     assert environment["AWS_ENDPOINT_URL"] == stack.endpoint_url
-    assert not {"GATEWAY_PORT", "STATE_DIR", "PERSIST_STATE", "HOME", "TMPDIR", "VIRTUAL_ENV"} & set(environment)
+    assert not {"GATEWAY_PORT", "STATE_DIR", "PERSIST_STATE", "HOME", "TMPDIR", "VIRTUAL_ENV"} & set(
+        environment
+    )
 
 
 def test_an_error_keeps_its_type_and_its_environment(stack: LocalStack) -> None:
@@ -237,7 +283,9 @@ def test_an_event_is_retried_with_one_request_id_then_sent_to_the_destination_of
 def test_a_rule_invokes_its_target_as_an_event(stack: LocalStack, mark: str) -> None:
     detail = json.dumps({"mark": mark})
     entry = {"Source": "test.rule", "DetailType": "test", "Detail": detail}
-    with stack.faults.refuse("lambda", "Invoke", contains=mark, function="events.amazonaws.com", times=0) as refusal:
+    with stack.faults.refuse(
+        "lambda", "Invoke", contains=mark, function="events.amazonaws.com", times=0
+    ) as refusal:
         stack.client("events").put_events(Entries=[entry])
         refusal.wait_hit()
 
@@ -257,7 +305,9 @@ def test_a_queue_invokes_the_alias(stack: LocalStack, mark: str) -> None:
 # --- Schedules ------------------------------------------------------------------------------------------------
 
 
-def test_a_schedule_that_has_fired_fires_again_when_updated_and_when_made_anew(stack: LocalStack, mark: str) -> None:
+def test_a_schedule_that_has_fired_fires_again_when_updated_and_when_made_anew(
+    stack: LocalStack, mark: str
+) -> None:
     scheduler, group = stack.client("scheduler"), stack.outputs["ScheduleGroupName"]
     dues = []
     for number, step in enumerate(("create", "update", "anew"), start=1):
@@ -281,7 +331,9 @@ def test_context_attributes_are_filled_in(stack: LocalStack, mark: str) -> None:
     attributes = ("scheduled-time", "execution-id", "schedule-arn", "attempt-number")
     payload = {"mark": mark} | {name: f"<aws.scheduler.{name}>" for name in attributes}
 
-    arn = stack.client("scheduler").create_schedule(Name=mark, **definition(stack, payload, expression))["ScheduleArn"]
+    arn = stack.client("scheduler").create_schedule(Name=mark, **definition(stack, payload, expression))[
+        "ScheduleArn"
+    ]
 
     eventually(lambda: runs(stack, mark))
     [run] = runs(stack, mark)
@@ -393,7 +445,11 @@ def test_schedules_are_listed_in_pages(stack: LocalStack, mark: str) -> None:
         GroupName=group, NamePrefix=mark, PaginationConfig={"PageSize": 2}
     )
 
-    assert [[found["Name"] for found in page["Schedules"]] for page in pages] == [names[:2], names[2:4], names[4:]]
+    assert [[found["Name"] for found in page["Schedules"]] for page in pages] == [
+        names[:2],
+        names[2:4],
+        names[4:],
+    ]
     assert set(names) <= set(stack.schedules())
     with pytest.raises(scheduler.exceptions.ResourceNotFoundException):
         scheduler.list_schedules(GroupName="nowhere")
@@ -455,7 +511,10 @@ def test_a_refusal_is_worded_as_each_protocol_wants_it(stack: LocalStack, servic
     client = stack.client(service)
     method = next(name for name, api in client.meta.method_to_api_mapping.items() if api == operation)
 
-    with stack.faults.refuse(service, operation, "Throttling", 400), pytest.raises(Exception, match="Throttling") as refused:  # noqa: PT011
+    with (
+        stack.faults.refuse(service, operation, "Throttling", 400),
+        pytest.raises(Exception, match="Throttling") as refused,
+    ):  # noqa: PT011
         getattr(client, method)()
 
     assert refused.value.response["Error"]["Code"] == "Throttling"  # type: ignore[attr-defined]
@@ -473,7 +532,10 @@ def test_a_refusal_afterwards_hides_that_the_call_took_effect(stack: LocalStack,
 
 def test_a_held_call_waits_alone(stack: LocalStack, mark: str) -> None:
     scheduler = stack.client("scheduler")
-    with ThreadPoolExecutor() as pool, stack.faults.hold("scheduler", "CreateSchedule", contains=mark) as hold:
+    with (
+        ThreadPoolExecutor() as pool,
+        stack.faults.hold("scheduler", "CreateSchedule", contains=mark) as hold,
+    ):
         creation = pool.submit(
             scheduler.create_schedule, Name=mark, **definition(stack, {}, "at(2099-01-01T00:00:00)")
         )
@@ -520,3 +582,145 @@ def test_a_service_that_is_not_emulated_can_be_answered_for(stack: LocalStack) -
     assert answer["sessionId"] == "s-1"
     [call] = stack.calls("lex", "DeleteSession")
     assert call.params["sessionId"] == "s-1"
+
+
+# --- Policies -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict(application: Path, stack: LocalStack) -> Iterator[LocalStack]:
+    """The same application, already built, with policies enforced."""
+    with LocalStack(
+        template=application / "template.yaml", build=False, stack_name="strict", enforce_iam=True
+    ) as running:
+        yield running
+
+
+def test_a_function_may_do_what_its_role_allows(strict: LocalStack, mark: str) -> None:
+    group = strict.outputs["ScheduleGroupName"]
+    schedule = {"Name": mark, **definition(strict, {"mark": mark})}
+
+    strict.invoke("echo", {"do": "create", "schedule": schedule})
+    strict.invoke("echo", {"do": "publish", "topic": strict.outputs["OutcomeTopicArn"]})
+
+    eventually(lambda: runs(strict, mark), what="the schedule to fire with its role")
+    assert strict.outcomes(at_least=1)
+    strict.invoke("echo", {"do": "delete", "name": mark, "group": group})
+
+
+def test_a_schedule_in_a_group_that_is_not_allowed_is_refused(strict: LocalStack, mark: str) -> None:
+    with pytest.raises(FunctionError, match=r"AccessDenied.*scheduler:DeleteSchedule"):
+        strict.invoke("echo", {"do": "delete", "name": mark, "group": "default"})
+
+
+def test_a_role_that_may_not_be_passed_is_refused(strict: LocalStack, mark: str) -> None:
+    schedule = {"Name": mark, **definition(strict, {}, RoleArn=strict.outputs["PoorRoleArn"])}
+
+    with pytest.raises(FunctionError, match=r"AccessDenied.*iam:PassRole"):
+        strict.invoke("echo", {"do": "create", "schedule": schedule})
+
+
+def test_a_role_that_may_not_invoke_ends_in_the_dead_letter_queue(strict: LocalStack, mark: str) -> None:
+    target = {
+        "RoleArn": strict.outputs["PoorRoleArn"],
+        "DeadLetterConfig": {"Arn": strict.outputs["UndeliveredArn"]},
+        "RetryPolicy": {"MaximumRetryAttempts": 0},
+    }
+
+    strict.client("scheduler").create_schedule(Name=mark, **definition(strict, {"mark": mark}, **target))
+
+    eventually(lambda: messages(strict, strict.outputs["UndeliveredUrl"], mark), what="a dead letter")
+    [letter] = messages(strict, strict.outputs["UndeliveredUrl"], mark)
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "AccessDeniedException"
+    assert not runs(strict, mark)
+
+
+# --- Processes ------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_keeps_what_was_there(strict: LocalStack, mark: str) -> None:
+    scheduler = strict.client("scheduler")
+    scheduler.create_schedule(Name=f"{mark}-fired", **definition(strict, {"mark": f"{mark}-fired"}))
+    eventually(lambda: runs(strict, f"{mark}-fired"))
+    scheduler.create_schedule(Name=f"{mark}-later", **definition(strict, {"mark": f"{mark}-later"}, at(2)[0]))
+    strict.client("sqs").send_message(QueueUrl=strict.outputs["FailuresUrl"], MessageBody=mark)
+    strict.redis.set(mark, "kept")
+
+    strict.restart_emulator()
+
+    eventually(lambda: runs(strict, f"{mark}-later"))
+    assert len(runs(strict, f"{mark}-fired")) == 1
+    assert {f"{mark}-fired", f"{mark}-later"} <= set(strict.schedules())
+    assert messages(strict, strict.outputs["FailuresUrl"], mark)
+    assert strict.redis.get(mark) == "kept"
+
+
+OWNER = """
+import sys
+from tests.local.stack import LocalStack
+stack = LocalStack(deploy=False).__enter__()
+print(stack.directory, stack.endpoint_url, stack.redis_url, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_outlives_its_owner(number: signal.Signals) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with owner:
+        assert owner.stdout is not None
+        directory, *urls = owner.stdout.readline().decode().split()
+        addresses = [("127.0.0.1", urlsplit(url).port) for url in urls]
+        assert all(answers(address) for address in addresses)
+
+        owner.send_signal(number)
+
+        eventually(lambda: not any(answers(address) for address in addresses), 10, "the servers to end")
+        eventually(lambda: not Path(directory).exists(), 10, "the files to go")
+
+
+def answers(address: tuple[str, int | None]) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(address) == 0
+
+
+def test_a_stack_that_does_not_deploy_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text("Resources: {Odd: {Type: 'AWS::Odd::Thing'}}")
+    broken = LocalStack(template=tmp_path / "template.yaml", stack_name="broken")
+
+    with pytest.raises(LocalStackError, match="AWS::Odd::Thing"):
+        broken.__enter__()
+
+    assert not broken.directory.exists()
+    assert not answers(("127.0.0.1", urlsplit(broken.endpoint_url).port))
+
+
+def test_up_tells_how_to_reach_it(application: Path, stack: LocalStack, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.local", "up", "--no-build", "--stack-name", "up"]
+    command += ["--template", str(application / "template.yaml"), "--files", str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as up:
+        try:
+            eventually((tmp_path / "env.json").exists, 30, "env.json")
+            attached = Session.attach(tmp_path / "stack.json")
+            assert attached.invoke("echo", {})["environment"]["GREETING"] == "none"
+            environment = json.loads((tmp_path / "env.json").read_text())["EchoFunction"]
+            assert environment["AWS_ENDPOINT_URL"] == attached.endpoint_url
+            assert environment["GREETING"] == "none"
+        finally:
+            up.send_signal(signal.SIGINT)
+        printed, _ = up.communicate(timeout=20)
+    for needed in (
+        attached.endpoint_url,
+        attached.outputs["EchoFunctionArn"],
+        "boto3.client",
+        "aws --endpoint-url",
+    ):
+        assert needed in printed.decode()
+    assert "sam remote invoke EchoFunction --stack-name up" in printed.decode()
+    assert not list(tmp_path.iterdir())

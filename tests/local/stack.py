@@ -461,6 +461,15 @@ class LocalStack(Session):
         sqs = self.client("sqs")
         url = str(sqs.create_queue(QueueName=name)["QueueUrl"])
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": topic_arn}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
         self.client("sns").subscribe(
             TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
         )
@@ -567,6 +576,7 @@ class LocalStack(Session):
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "COLUMNS": "200",
             "HOME": str(self.directory),
             "LANG": "C.UTF-8",
             "PATH": os.pathsep.join([str(binaries), os.environ.get("PATH", os.defpath)]),
