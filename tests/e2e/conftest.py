@@ -10,7 +10,7 @@ from tests.local.stack import LocalStack
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     """The application as `sam build` and `sam deploy` make it, on the local stack."""
-    with LocalStack() as running:
+    with LocalStack(parameters={"RedriveDelaySeconds": 1}) as running:
         yield running
 
 

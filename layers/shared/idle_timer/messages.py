@@ -208,29 +208,44 @@ def answer(
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
 
-_TIMES = ("last_activity_at", "due_at", "fired_at", "decided_at")
+_TIMES = ("last_activity_at", "due_at", "fired_at", "decided_at", "ends_at")
+# DynamoDB keeps no order within a map, and no 0.0 apart from 0; a repeated outcome is the same word for word.
+_SECONDS = ("gap_seconds", "hold_credit_seconds", "lateness_seconds")
+_FACTS = ("generation", "reason", "stage", "ends_at", "gap_seconds", "previous_end_reason")
+_PROOF = (
+    "last_activity_at",
+    "idle_timeout_seconds",
+    "hold_credit_seconds",
+    "due_at",
+    "scheduled_for",
+    "fired_at",
+    "decided_at",
+    "lateness_seconds",
+    "source",
+)
 
 
 def outcome(conversation_id: str, entry: Entry) -> dict[str, Any]:
     """An outbox entry of an outcome -> the outcome as consumers get it (also what the end hook is given)."""
-    body = dict(entry.body)
-    proof: Mapping[str, Any] = body.get("proof", {})
+    body = entry.body
     wire: dict[str, Any] = {
         "id": f"{entry.opening_id}-{entry.seq}",
         "seq": entry.seq,
-        "type": body.pop("type"),
+        "type": body["type"],
         "schema_version": 1,
-        "occurred_at": format_time(body.pop("occurred_at")),
+        "occurred_at": format_time(body["occurred_at"]),
         "conversation_id": conversation_id,
         "opening_id": entry.opening_id,
-        "attributes": body.pop("attributes", {}),
-        **body,
+        "attributes": dict(sorted(body.get("attributes", {}).items())),
+        **{name: body[name] for name in _FACTS if name in body},
     }
     if "ends_at" in wire:
         wire["ends_at"] = format_time(wire["ends_at"])
     if proof:
         wire["proof"] = {
-            name: format_time(value) if name in _TIMES else value for name, value in proof.items()
+            name: format_time(proof[name]) if name in _TIMES else proof[name]
+            for name in _PROOF
+            if name in proof
         }
     return wire
 
