@@ -3,9 +3,11 @@
 from typing import Any
 
 from idle_timer import bootstrap, edge, messages
+from idle_timer.deadline import guarded
 
 
 @edge.handler
+@guarded(margin_seconds=2)  # fails cleanly, logged and retried, rather than being killed half way
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """See `messages.CleanupEvent` for the event."""
     cleanup = bootstrap.cleanup(context.invoked_function_arn)

@@ -8,6 +8,7 @@ IdleTimerError
       +-- TimerNotArmedError   Scheduler refused to set the timer
       +-- UnavailableError     a service that cleanup needs did not do its part
  +-- DeadlineError         the Lambda's own time is nearly used up (see `deadline`)
+ +-- UnguardedError        the deadline cannot be watched here: not the main thread, or no Lambda context
 
 Expected outcomes (still active, lost race, already ended) are return values, not errors. AWS errors that nobody
 here can mend propagate to Lambda's retry and on to the failure queue.
@@ -43,4 +44,8 @@ class UnavailableError(TransientError):
 
 
 class DeadlineError(IdleTimerError):
-    """Raised inside the guarded block shortly before Lambda would kill the function."""
+    """Leaves the guarded block shortly before Lambda would kill the function."""
+
+
+class UnguardedError(IdleTimerError):
+    """The deadline guard was used outside the main thread, or without a Lambda context."""
