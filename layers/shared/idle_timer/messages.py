@@ -237,17 +237,18 @@ def outcome(conversation_id: str, entry: Entry) -> dict[str, Any]:
         "conversation_id": conversation_id,
         "opening_id": entry.opening_id,
         "attributes": dict(sorted(body.get("attributes", {}).items())),
-        **{name: body[name] for name in _FACTS if name in body},
+        **_wire(body, _FACTS),
     }
-    if "ends_at" in wire:
-        wire["ends_at"] = format_time(wire["ends_at"])
-    if proof:
-        wire["proof"] = {
-            name: format_time(proof[name]) if name in _TIMES else proof[name]
-            for name in _PROOF
-            if name in proof
-        }
+    if "proof" in body:
+        wire["proof"] = _wire(body["proof"], _PROOF)
     return wire
+
+
+def _wire(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    given = {name: facts[name] for name in names if name in facts}
+    times = {name: format_time(given[name]) for name in _TIMES if name in given}
+    seconds = {name: float(given[name]) for name in _SECONDS if name in given}
+    return given | times | seconds
 
 
 _SENTENCES = {
