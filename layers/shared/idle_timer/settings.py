@@ -116,7 +116,7 @@ class Settings(BaseModel):
             )
         if self.sweep_grace_seconds + self.sweep_bucket_ms // 1_000 > self.sweep_period_minutes * 60:
             raise ValueError(
-                "SWEEP_GRACE_SECONDS: grace plus its bucket (60 s, or the grace if that is shorter)"
+                "SWEEP_GRACE_SECONDS: grace plus its bucket (60 s, or half the grace if that is shorter)"
                 " must fit into SWEEP_PERIOD_MINUTES"
             )
         return self
@@ -124,7 +124,7 @@ class Settings(BaseModel):
     @property
     def sweep_bucket_ms(self) -> int:
         """Width of the index's activity buckets: a message seldom moves the index key, whose change costs two writes."""
-        return min(60, self.sweep_grace_seconds) * 1_000
+        return max(1, min(60, self.sweep_grace_seconds // 2)) * 1_000
 
     def session_key(self, conversation_id: str, own: str | None) -> str:
         """The Redis key of a conversation's session."""
