@@ -118,10 +118,10 @@ def test_stages_are_read_as_a_list_or_as_json(text: str) -> None:
 
 
 def test_a_short_period_goes_with_a_grace_and_bucket_that_fit_into_it() -> None:
-    settings = from_environment(SWEEP_PERIOD_MINUTES="1", SWEEP_GRACE_SECONDS="30")
-    assert settings.sweep_bucket_ms == 30_000
+    settings = from_environment(SWEEP_PERIOD_MINUTES="1", SWEEP_GRACE_SECONDS="40")
+    assert settings.sweep_bucket_ms == 20_000
     with pytest.raises(InvalidSettingsError, match="SWEEP_GRACE_SECONDS"):
-        from_environment(SWEEP_PERIOD_MINUTES="1", SWEEP_GRACE_SECONDS="31")
+        from_environment(SWEEP_PERIOD_MINUTES="1", SWEEP_GRACE_SECONDS="41")
 
 
 def test_the_session_key_is_the_messages_own_or_the_templates() -> None:
