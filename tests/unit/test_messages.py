@@ -182,7 +182,7 @@ def test_an_unknown_fields_name_is_shown_short_and_printable(name: str) -> None:
     with pytest.raises(InvalidEventError) as caught:
         touch_event(**{name: SECRET})
     message = str(caught.value)
-    assert message.endswith(": is not a known field")
+    assert message.endswith((": is not a known field", ": must not contain a lone surrogate"))
     assert len(message) < 64 + 80
 
 
