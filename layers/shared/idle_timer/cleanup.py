@@ -169,10 +169,17 @@ class Cleanup:
             case "hook":
                 as_outcome = Entry("outcome", entry.opening_id, entry.seq, entry.body)
                 self.callers_code.run_end_hook(messages.outcome(current.conversation_id, as_outcome))
-            case "outcome" if rules.is_superseded(entry, current):
+            case "outcome" if self._is_superseded(current.conversation_id, entry):
                 self.timers.telemetry.count("WarningsSuperseded")
             case "outcome":
                 self.outcomes.publish(messages.outcome(current.conversation_id, entry))
+
+    def _is_superseded(self, conversation_id: str, entry: Entry) -> bool:
+        """Looks again before it warns: a message may have come while the next timer was armed."""
+        if entry.body["type"] != "ConversationWarned":
+            return False
+        now_there = self.timers.store.read(conversation_id).conversation
+        return now_there is None or rules.is_superseded(entry, now_there)
 
     def _still_ended(self, conversation_id: str, entry: Entry) -> bool:
         now_there = self.timers.store.read(conversation_id).conversation
