@@ -1,6 +1,6 @@
 """The two tables in memory: what `DynamoDBStore` does, seen from outside."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from idle_timer.conversation import NO_HOLD, Conversation, Hold
 from idle_timer.ports import Activity, Read, Recorded, Saved
@@ -35,6 +35,11 @@ class MemoryStore:
     def delete(self, seen: Conversation) -> Saved:
         answer: Saved = self.steps.take("store.delete", lambda: self._delete(seen), seen)
         return answer
+
+    def note_timer(self, conversation: Conversation, armed_for: int) -> None:
+        self.steps.take(
+            "store.note_timer", lambda: self._note_timer(conversation, armed_for), conversation, armed_for
+        )
 
     def link_contact(self, contact_id: str, conversation_id: str, expires_at: int) -> None:
         def link() -> None:
@@ -72,6 +77,16 @@ class MemoryStore:
             return Saved(current == after, current)
         self.items[after.conversation_id] = after
         return Saved(True, after)
+
+    def _note_timer(self, conversation: Conversation, armed_for: int) -> None:
+        fence = ("opening_id", "seq", "idle_timeout_seconds", "stages", "not_before")
+        current = self.items.get(conversation.conversation_id)
+        if current is not None and all(
+            getattr(current, name) == getattr(conversation, name) for name in fence
+        ):
+            self.items[conversation.conversation_id] = replace(
+                current, armed_for=armed_for, version=current.version + 1
+            )
 
     def _delete(self, seen: Conversation) -> Saved:
         current = self.items.get(seen.conversation_id)

@@ -51,7 +51,10 @@ class Timers:
         due = rules.due_at(conversation, self.settings)
         if due is None:
             return "none"  # a timer that is still set finds nothing due
-        return self.arm_at(conversation.conversation_id, due, first=first)
+        word = self.arm_at(conversation.conversation_id, due, first=first)
+        if word != "throttled":
+            self._note(conversation, due)
+        return word
 
     def arm_at(self, conversation_id: str, due: int, *, first: Literal["create", "update"]) -> TimerWord:
         """As `arm`, for a due time (epoch ms)."""
@@ -99,8 +102,25 @@ class Timers:
             conversation, hold = read.conversation, read.hold
             due = rules.due_at(conversation, self.settings, hold, self.clock.now())
             if due is None or (armed_for is not None and armed_for <= due):
+                if armed_for is not None:
+                    self._note(conversation, armed_for)
                 return word
         raise ContendedError("the conversation's due time kept moving")
+
+    def is_set_already(self, conversation: Conversation) -> bool:
+        """Timer slack: whether a timer that was really set comes up to the slack before the due time, but not after it.
+
+        It fires early, sees the activity, and cleanup arms for the rest: the end does not move.
+        """
+        due, armed_for = rules.due_at(conversation, self.settings), conversation.armed_for
+        if due is None or armed_for is None or not self.settings.timer_slack_seconds:
+            return False
+        earliest = max(due - self.settings.timer_slack_seconds * SECOND_MS, self.clock.now() + 1)
+        return earliest <= armed_for <= due
+
+    def _note(self, conversation: Conversation, armed_for: int) -> None:
+        if self.settings.timer_slack_seconds and conversation.state == "active":
+            self.store.note_timer(conversation, armed_for)
 
     def save(self, after: Conversation, seen: Conversation | None, hold: Hold = NO_HOLD) -> Saved:
         """Write a transition, on condition that nobody changed what it was made from."""
@@ -185,7 +205,8 @@ class Timer:
             self.handover.to_cleanup(after.conversation_id, "outbox")
         self._count(before, change)
         answer = self._answer(after.conversation_id, after, change, timer)
-        if any(entry.kind == "session_restore" and entry.seq == after.seq for entry in after.outbox.values()):
+        restore = after.outbox.get(rules.restore_id(after))
+        if restore is not None and self.timers.clock.now() < restore.body["until"]:
             answer["session"] = "restoring"
         return answer
 
@@ -194,6 +215,8 @@ class Timer:
         timers = self.timers
         if rules.due_at(after, timers.settings) is None:
             return "none"  # a timer that is still set finds nothing due
+        if result == "recorded" and timers.is_set_already(after):
+            return "kept"
         if before is not None and known and self._may_be_later(before, after):
             return timers.arm_and_look_again(after, NO_HOLD, first="update")
         word = timers.arm(after, first="update" if known else "create")
@@ -230,10 +253,8 @@ class Timer:
         if change.result == "reopened":
             count("ConversationsReopened")
             came_back_after = change.after.opened_at - (before.ended_at or 0)
-            if (
-                before.end_reason == "idle_timeout"
-                and came_back_after <= self.timers.settings.false_end_minutes * MINUTE_MS
-            ):
+            false_end_ms = self.timers.settings.false_end_minutes * MINUTE_MS  # 0: none is counted
+            if before.end_reason == "idle_timeout" and false_end_ms and came_back_after <= false_end_ms:
                 count("FalseEnds")
 
     # --- lifecycle ---

@@ -163,6 +163,33 @@ class DynamoDBStore:
             return Saved(done=current is None, current=current)
         return Saved(done=True, current=None)
 
+    def note_timer(self, conversation: Conversation, armed_for: int) -> None:
+        """One conditional update of one attribute."""
+        policy = {
+            name: getattr(conversation, name) for name in ("idle_timeout_seconds", "stages", "not_before")
+        }
+        fence = {"opening_id": conversation.opening_id, "seq": conversation.seq, **policy}
+        values = {name: _value(value) for name, value in fence.items() if value is not None}
+        conditions = [
+            f"#{name} = :{name}" if name in values else f"attribute_not_exists(#{name})" for name in fence
+        ]
+        try:
+            self._client.update_item(
+                TableName=self._conversations,
+                Key={"conversation_id": {"S": conversation.conversation_id}},
+                UpdateExpression="SET #armed_for = :armed_for, #version = #version + :one",
+                ConditionExpression=" AND ".join(conditions),
+                ExpressionAttributeNames={f"#{name}": name for name in (*fence, "armed_for", "version")},
+                ExpressionAttributeValues={
+                    ":armed_for": _value(armed_for),
+                    ":one": {"N": "1"},
+                    **{f":{name}": value for name, value in values.items()},
+                },
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+
     def link_contact(self, contact_id: str, conversation_id: str, expires_at: int) -> None:
         """One put; linking again is harmless."""
         self._client.put_item(
