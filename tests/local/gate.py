@@ -67,6 +67,7 @@ class Fault:
     message: str = ""
     seconds: float = 0.0
     body: dict[str, Any] = field(default_factory=dict)
+    removed: bool = False  # it stays, for its report
     hits: int = 0
     held: list[int] = field(default_factory=list)  # numbers of the calls waiting now
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,12 +75,18 @@ class Fault:
     def meets(self, call: Call) -> bool:
         """Whether this fault applies to the call."""
         return (
-            (self.times == 0 or self.hits < self.times)
+            not self.removed
+            and (self.times == 0 or self.hits < self.times)
             and self.service == call.service
             and self.operation == call.operation
             and self.function.lower() in call.principal.lower()
             and self.contains in json.dumps(call.params, ensure_ascii=False)
         )
+
+    def remove(self) -> None:
+        """Meet no more calls, and let go of those that are held."""
+        self.removed = True
+        self.opened.set()
 
     def report(self) -> dict[str, Any]:
         """What the control endpoint says about it."""
@@ -204,15 +211,11 @@ class Gate:
                 answer = fault.report()
             case "DELETE", ["faults"]:
                 for fault in self._faults.values():
-                    fault.opened.set()
-                self._faults.clear()
+                    fault.remove()
             case "GET", ["faults", number] if int(number) in self._faults:
                 answer = self._faults[int(number)].report()
-            case "DELETE", ["faults", number]:
-                removed = self._faults.pop(int(number), None)
-                if removed is not None:
-                    removed.opened.set()
-                    answer = removed.report()
+            case "DELETE", ["faults", number] if int(number) in self._faults:
+                self._faults[int(number)].remove()
             case _:
                 return error_response(404, "NotFound", f"{method} {path}", query_protocol=False)
         return 200, [(b"content-type", b"application/json")], json.dumps(answer).encode()

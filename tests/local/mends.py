@@ -5,6 +5,7 @@ Imported by ``tests.local.emulator`` only, after the environment is set, since i
 """
 
 import asyncio
+import collections
 import contextlib
 import contextvars
 import functools
@@ -37,6 +38,7 @@ from tests.local.gate import Gate, Response
 LOGGER = logging.getLogger("tests.local.mends")
 SCHEDULER_TICK_SECONDS = 0.2
 SCHEDULER_RETRY_SECONDS = 0.2  # AWS waits from seconds to minutes between attempts
+EVENTS_AT_ONCE = 2 + 2 * (os.cpu_count() or 1)  # asynchronous runs of one function
 AT_EXPRESSION = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
 RECURRING_EXPRESSION = re.compile(r"(rate|cron)\(.+\)")
 
@@ -383,12 +385,11 @@ def run_functions_on(interpreter: str) -> None:
 
 def keep_the_emulators_environment_out_of_functions() -> None:
     """Upstream gives a function the emulator's whole environment, and not what the runtime sets."""
-    own = dict(os.environ)
     start: Any = subprocess.Popen
 
     def popen(*arguments: Any, env: Mapping[str, str], **options: Any) -> Any:
         # A function's own variable that happens to equal the emulator's is set again by the worker script.
-        kept = {name: value for name, value in env.items() if own.get(name) != value}
+        kept = {name: value for name, value in env.items() if os.environ.get(name) != value}
         return start(*arguments, env=RUNTIME_ENVIRONMENT | kept, **options)
 
     lambda_runtime.subprocess = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})
@@ -454,9 +455,11 @@ def retry_events_as_lambda_does() -> None:
     """Asynchronous invocations.
 
     Upstream looks up the retries and destinations of ``$LATEST`` whatever alias was invoked, gives every retry a
-    new request id, and leaves most fields of the failure record out.
+    new request id, and leaves most fields of the failure record out. It also starts a process for every event that
+    waits; AWS has the room, this machine has not, so the rest queue here.
     """
     request_id = contextvars.ContextVar[str]("request_id")
+    running = collections.defaultdict[str, threading.Semaphore](lambda: threading.Semaphore(EVENTS_AT_ONCE))
     upstream_uuid = lambda_svc.new_uuid
     lambda_svc.new_uuid = lambda: request_id.get(None) or upstream_uuid()
 
@@ -471,7 +474,8 @@ def retry_events_as_lambda_does() -> None:
         request_id.set(upstream_uuid())
         started, attempt, condition = time.monotonic(), 0, ""
         while not condition:
-            result = lambda_svc._execute_function(function, event)
+            with running[name]:
+                result = lambda_svc._execute_function(function, event)
             if not result.get("error"):
                 return
             attempt += 0 if result.get("throttle") else 1

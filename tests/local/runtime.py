@@ -1,7 +1,8 @@
 """The interpreter that functions run on: Python and boto3, nothing else, as in the real runtime."""
 
+import contextlib
 import importlib.metadata
-import os
+import logging
 import re
 import shutil
 import sys
@@ -9,6 +10,8 @@ import sysconfig
 import tempfile
 import venv
 from pathlib import Path
+
+LOGGER = logging.getLogger("tests.local")
 
 
 def bare_interpreter(home: Path = Path(sys.prefix) / "lambda-runtime") -> Path:
@@ -24,6 +27,7 @@ def bare_interpreter(home: Path = Path(sys.prefix) / "lambda-runtime") -> Path:
     interpreter = home / "bin" / "python"
     if interpreter.exists() and mark.exists() and mark.read_text() == versions:
         return interpreter
+    LOGGER.info("making a bare interpreter for the functions in %s", home)
     making = Path(tempfile.mkdtemp(prefix=home.name, dir=home.parent))
     try:
         venv.create(making, with_pip=False, symlinks=True)
@@ -31,13 +35,11 @@ def bare_interpreter(home: Path = Path(sys.prefix) / "lambda-runtime") -> Path:
         for name in wanted:
             _copy(importlib.metadata.distribution(name), site)
         (making / mark.name).write_text(versions)
-        if home.exists():
-            home.rename(tempfile.mkdtemp(prefix=f"{home.name}-old-", dir=home.parent) + "/venv")
-        os.rename(making, home)
+        shutil.rmtree(home, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster
+            making.rename(home)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-        for old in home.parent.glob(f"{home.name}-old-*"):
-            shutil.rmtree(old, ignore_errors=True)
     return interpreter
 
 

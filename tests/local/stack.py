@@ -6,6 +6,7 @@ with LocalStack() as stack:
 """
 
 import contextlib
+import functools
 import http.client
 import json
 import logging
@@ -95,7 +96,10 @@ class Fault:
     @property
     def hits(self) -> int:
         """How many calls it has met."""
-        return int(self._control("GET", f"faults/{self._number}")["hits"])
+        return int(self._report()["hits"])
+
+    def _report(self) -> dict[str, Any]:
+        return dict(self._control("GET", f"faults/{self._number}"))
 
     def wait_hit(self, count: int = 1, timeout: float = 30.0) -> None:
         """Wait until it has met so many calls."""
@@ -109,8 +113,7 @@ class Fault:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(LocalStackError):
-            self.remove()
+        self.remove()
 
 
 class Hold(Fault):
@@ -119,7 +122,7 @@ class Hold(Fault):
     def wait_held(self, count: int = 1, timeout: float = 30.0) -> None:
         """Wait until so many calls are waiting."""
         eventually(
-            lambda: len(self._control("GET", f"faults/{self._number}")["held"]) >= count,
+            lambda: len(self._report()["held"]) >= count,
             timeout,
             f"{count} calls to be held",
         )
@@ -248,10 +251,16 @@ class Session:
                 )
             return self._clients[service]
 
-    @property
+    @functools.cached_property
     def redis(self) -> redis.Redis:
         """A client of the Valkey that holds the sessions."""
         return redis.Redis.from_url(self.redis_url, decode_responses=True)
+
+    def close(self) -> None:
+        """Close what has been opened; the stack stays."""
+        for client in (*self._clients.values(), *([self.redis] if "redis" in vars(self) else [])):
+            client.close()
+        self._clients.clear()
 
     def function_name(self, function: str) -> str:
         """Physical name of a function, from an output's name, a logical id or a verb such as ``touch``."""
@@ -413,6 +422,7 @@ class LocalStack(Session):
             "resources": {},
         }
         super().__init__({**described, "outcome_queue_url": ""})
+        self._closing.callback(super().close)
         if not self._deploy:
             return
         if self._build:
@@ -476,7 +486,10 @@ class LocalStack(Session):
         return url
 
     def restart_emulator(self, *, keep_state: bool = True) -> None:
-        """Stop the emulator and start it again on its port; ``keep_state=False`` forgets everything in it."""
+        """Stop the emulator and start it again on its port; ``keep_state=False`` forgets everything in it.
+
+        The record of calls starts anew, and no fault is left.
+        """
         port = int(self.endpoint_url.rpartition(":")[2])
         self._stop_emulator()
         if not keep_state:
