@@ -192,7 +192,7 @@ def at(seconds: float) -> tuple[str, datetime]:
 
 
 def definition(
-    stack: LocalStack, payload: dict[str, Any], expression: str = "", **target: Any
+    stack: Session, payload: dict[str, Any], expression: str = "", **target: Any
 ) -> dict[str, Any]:
     return {
         "GroupName": stack.outputs["ScheduleGroupName"],
