@@ -332,7 +332,8 @@ def _touched_after_end(
     ]
     if settings.session_url_secret_arn and settings.session_tombstone_seconds:
         key = settings.session_key(before.conversation_id, before.session_key)
-        restore = {"session_key": key, "ended_opening_id": before.opening_id}
+        tombstone_until = (before.ended_at or 0) + settings.session_tombstone_seconds * SECOND_MS
+        restore = {"session_key": key, "ended_opening_id": before.opening_id, "until": tombstone_until}
         owed.append(Entry("session_restore", after.opening_id, after.seq, restore))
     return Change("reopened", _owing(after, *owed))
 
@@ -530,6 +531,12 @@ def entry_id(entry: Entry) -> str:
     """Stable over retries: which opening, which transition, and what is owed for it."""
     stem = f"{entry.opening_id}-{entry.seq}"
     return stem if entry.kind == "outcome" else f"{stem}-{entry.kind}"
+
+
+def restore_entry(conversation: Conversation) -> Entry | None:
+    """What brings the session back, while it is owed for the latest transition, a reopening."""
+    wanted = Entry("session_restore", conversation.opening_id, conversation.seq, {})
+    return conversation.outbox.get(entry_id(wanted))
 
 
 def _owing(conversation: Conversation, *entries: Entry) -> Conversation:

@@ -184,7 +184,7 @@ def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
 
 
 def answer(
-    conversation_id: str,
+    conversation_id: str | None,
     conversation: Conversation | None,
     *,
     result: str,
@@ -192,7 +192,12 @@ def answer(
     due_at: int | None,
     ignored: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """What touch and lifecycle answer. `due_at`: epoch ms of the next warning or the end; None = never."""
+    """What touch and lifecycle answer. `due_at`: epoch ms of the next warning or the end; None = never.
+
+    Touch adds `"session": "restoring"` when it reopens a conversation within the life of its session's tombstone: the
+    session comes back moments later, unless a new one already stands in its place. A contact event that is ignored
+    gets the result `unknown`, and no conversation.
+    """
     return {
         "conversation_id": conversation_id,
         "state": conversation and conversation.state,

@@ -205,7 +205,7 @@ class Timer:
             self.handover.to_cleanup(after.conversation_id, "outbox")
         self._count(before, change)
         answer = self._answer(after.conversation_id, after, change, timer)
-        restore = after.outbox.get(rules.restore_id(after))
+        restore = rules.restore_entry(after)
         if restore is not None and self.timers.clock.now() < restore.body["until"]:
             answer["session"] = "restoring"
         return answer
