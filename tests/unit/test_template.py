@@ -180,6 +180,18 @@ def test_deleting_the_stack_leaves_nothing(resources: Json) -> None:
     assert kept == {name for name in resources if "FunctionVersion" in name}
 
 
+def test_functions_get_the_time_that_their_work_takes(resources: Json) -> None:
+    """Seconds; Lambda allows 900, which cfn-lint does not know. cleanup counts on its 60 (see `bootstrap`)."""
+    assert [resources[function]["Properties"]["Timeout"] for function in FUNCTIONS] == [
+        10,
+        10,
+        60,
+        120,
+        120,
+        30,
+    ]
+
+
 def test_every_function_logs_into_a_declared_group(resources: Json) -> None:
     groups = of_type(resources, "AWS::Logs::LogGroup")
     for function in FUNCTIONS:
@@ -245,6 +257,7 @@ def test_every_parameter_has_a_default_limits_and_a_description_with_its_unit(so
     }
     for name, parameter in source["Parameters"].items():
         assert "Default" in parameter, f"{name}: sam deploy would ask for it"
+        assert parameter["Description"].endswith("."), name
         if parameter["Type"] == "Number" and "AllowedValues" not in parameter:
             assert {"MinValue", "MaxValue"} <= parameter.keys(), name
         elif "AllowedValues" not in parameter:
