@@ -11,21 +11,28 @@ from typing import Any
 
 import pytest
 
+from idle_timer import connect
 from idle_timer.adapters.scheduler import firing_input
 from idle_timer.errors import InvalidEventError
-from idle_timer.messages import CleanupEvent, LifecycleEvent, TouchEvent, parse
+from idle_timer.messages import CleanupEvent, TouchEvent, parse
 
 EVENTS = Path(__file__).parents[2] / "events"
 
 PARSERS: dict[str, Callable[[Any], object]] = {
     "touch": lambda event: parse(TouchEvent, event),
-    "lifecycle": lambda event: parse(LifecycleEvent, event),
+    "lifecycle": connect.understand,
     "cleanup": lambda event: parse(CleanupEvent, event),
 }
 
 REFUSED = {
     "bad-cleanup-source": "source: Input should be 'schedule', 'sweep', 'redrive' or 'outbox'",
     "bad-cleanup-version": "version: Input should be 1",
+    "bad-lifecycle-action": "action: Input should be 'pause', 'resume', 'end' or 'extend'",
+    "bad-lifecycle-connect": (
+        "time: must be an RFC 3339 time with a zone, like 2026-01-31T12:00:00.000Z; detail.contactId: is needed"
+    ),
+    "bad-lifecycle-extend-without-until": "until: is needed for action extend",
+    "bad-lifecycle-reason-of-a-pause": "reason: only goes with action end",
     "bad-touch-attributes-too-large": "attributes: must be at most 1 KB in all",
     "bad-touch-empty-id": "conversation_id: must be 1 to 512 bytes long in UTF-8",
     "bad-touch-id-not-text": "conversation_id: must be a string",
