@@ -187,6 +187,27 @@ def test_message_during_cleanup_keeps_the_conversation_open_with_timer_and_sessi
         )
 
 
+@pytest.mark.parametrize("slack", [0, 60])
+@pytest.mark.parametrize("crash", [None, *CRASHES])
+def test_message_during_an_early_cleanup_has_a_timer_afterwards(slack: int, crash: Any) -> None:
+    def prepare(world: World) -> None:
+        world.touch()
+        world.clock.advance(10)
+
+    def twist(world: World) -> Any:
+        return preceded_by(world.touch) if crash is None else crash
+
+    stack = settings(timer_slack_seconds=slack)
+    for world, step in at_each_step(stack, prepare, twist, lambda world: world.cleanup(source="sweep")):
+        if crash is not None:
+            world.touch()
+            world.cleanup(source="sweep")
+        armed = world.scheduled_for()
+        assert armed is not None, step
+        assert armed <= at(311), step
+        assert world.item().last_activity_at == at(10), step
+
+
 @pytest.mark.parametrize("crash", CRASHES)
 def test_a_crash_anywhere_ends_once_and_the_retry_does_what_is_left_under_the_same_id(crash: Any) -> None:
     for world, step in at_each_step(
@@ -278,17 +299,6 @@ def test_a_session_moved_away_while_a_message_reopens_comes_back_with_its_time_t
     assert world.sessions.tombstones == {}
 
 
-def test_a_message_that_reopens_brings_the_removed_session_back() -> None:
-    world = World(settings(**SESSIONS))
-    chatting(world)
-    world.fire()
-    assert world.sessions.live == {}
-    assert later(world, 9).touch()["session"] == "restoring"
-    finish(world)
-    assert world.sessions.live[KEY].value == "cart"
-    assert later(world, 9).touch().get("session") is None
-
-
 def test_a_session_that_the_application_made_anew_is_not_overwritten() -> None:
     world = World(settings(**SESSIONS))
     chatting(world)
@@ -315,14 +325,6 @@ def test_each_firing_does_one_stage_however_late_and_the_next_keeps_its_distance
         "offer_call",
         None,
     ]
-
-
-def test_a_message_after_a_warning_starts_over() -> None:
-    world = opened(**WARNING)
-    world.fire()
-    world.touch()
-    assert [world.fire()["decision"] for _ in range(3)] == ["warned", "warned", "ended"]
-    assert world.outcomes.types() == ["ConversationWarned"] * 3 + ["ConversationEnded"]
 
 
 @pytest.mark.parametrize("crash", CRASHES)
@@ -366,10 +368,12 @@ CHECKED: dict[str, Any] = {"end_check_function_arn": "arn:check"}
 def test_an_end_that_the_callers_check_puts_off_comes_later(state: str) -> None:
     world = opened(**CHECKED)
     if state == "paused":
-        world.lifecycle("pause", pause_timeout=300)
+        world.lifecycle("pause", pause_timeout=290, occurred_at=wire(0))
+        later(world, 10).touch()  # counts from here
         finish(world)
     world.callers_code.wait_seconds = 600
-    assert world.fire()["decision"] == "rearmed"
+    world.clock.time = at(301)
+    assert world.cleanup()["decision"] == "rearmed"
     assert world.item().state == state
     assert world.scheduled_for() == at(301 + 600 + 1)
     world.callers_code.wait_seconds = 0

@@ -32,6 +32,15 @@ def test_a_pause_without_an_end_deletes_the_schedule() -> None:
     assert world.scheduler.schedules == {}
 
 
+def test_a_newer_pause_brings_its_own_timeout_and_is_no_second_outcome() -> None:
+    world = opened()
+    world.lifecycle("pause")
+    answer = later(world, 10).lifecycle("pause", pause_timeout=60)
+    assert (answer["result"], answer["due_at"]) == ("repeat", wire(70))
+    finish(world)
+    assert (world.scheduled_for(), world.outcomes.types()) == (at(71), ["ConversationPaused"])
+
+
 def test_a_pause_that_is_never_handed_back_ends_as_paused_too_long() -> None:
     world = opened()
     world.lifecycle("pause", pause_timeout="PT1H")
@@ -209,9 +218,10 @@ def test_an_event_retried_after_a_crash_anywhere_is_applied_armed_and_told_once(
         assert world.scheduled_for() == (None if due is None else at(due + 1)), step
 
 
+@pytest.mark.parametrize("slack", [0, 60])
 @pytest.mark.parametrize("action", ["pause", "resume", "end"])
 def test_a_message_at_any_moment_of_an_event_is_recorded_and_the_timer_agrees_with_the_state(
-    action: str,
+    action: str, slack: int
 ) -> None:
     def prepare(world: World) -> None:
         world.touch()
@@ -223,7 +233,8 @@ def test_a_message_at_any_moment_of_an_event_is_recorded_and_the_timer_agrees_wi
     def run(world: World) -> None:
         world.lifecycle(action, occurred_at=wire(10))
 
-    for world, step in at_each_step(settings(), prepare, lambda world: preceded_by(world.touch), run):
+    stack = settings(timer_slack_seconds=slack)
+    for world, step in at_each_step(stack, prepare, lambda world: preceded_by(world.touch), run):
         finish(world)
         item = world.item()
         assert item.last_activity_at == at(20), step

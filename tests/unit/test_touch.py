@@ -65,11 +65,8 @@ def test_after_the_first_message_a_touch_is_exactly_two_calls(fields: dict[str, 
     assert world.steps.names(*AWS) == ["store.record", "scheduler.update"] * 2
 
 
-def test_a_message_of_the_future_counts_as_of_now() -> None:
+def test_a_message_of_the_future_or_without_a_time_counts_as_of_now() -> None:
     assert World().touch(occurred_at=wire(3_600))["last_activity_at"] == wire(0)
-
-
-def test_a_message_without_a_time_counts_from_its_arrival() -> None:
     assert later(opened(), 10).touch()["last_activity_at"] == wire(10)
 
 
@@ -250,7 +247,7 @@ def test_a_message_after_the_end_reopens_and_is_reported_with_its_gap() -> None:
     finish(world)
     assert world.outcomes.published[-1]["gap_seconds"] == 310.0
     assert world.outcomes.published[-1]["previous_end_reason"] == "idle_timeout"
-    assert world.telemetry.totals["ConversationsReopened"] == world.telemetry.totals["FalseEnds"] == 1
+    assert world.telemetry.totals["ConversationsReopened"] == 1
     assert world.scheduled_for() == at(310 + 301)
 
 
@@ -301,7 +298,36 @@ def test_a_connect_contact_is_linked_before_the_conversation_names_it() -> None:
     world = World()
     world.touch(connect_contact_id="contact-1")
     assert world.steps.names("store") == ["store.record", "store.link_contact", "store.save"]
-    assert world.store.contacts["contact-1"][0] == "c-1"
+    conversation_id, expires_at = world.store.contacts["contact-1"]
+    assert conversation_id == "c-1"
+    assert expires_at > at(30 * 86_400) // 1_000, "no contact lives that long"
+
+
+def test_within_the_slack_a_message_is_one_call_and_the_end_does_not_move() -> None:
+    world = later(opened(timer_slack_seconds=60), 60)
+    del world.steps.calls[:]
+    assert world.touch()["timer"] == "kept"
+    assert world.steps.names(*AWS) == ["store.record"]
+    assert world.fire()["decision"] == "rearmed"
+    assert world.scheduled_for() == at(361)
+    assert world.fire()["decision"] == "ended"
+
+
+@pytest.mark.parametrize(
+    ("wait", "fields", "due"),
+    [
+        (61, {}, 361),
+        (10, {"idle_timeout": 290}, 300),
+        (10, {"idle_timeout": 310}, 320),
+        (10, {"stages": []}, 310),
+    ],
+)
+def test_beyond_the_slack_or_with_another_policy_the_timer_is_set_anew(
+    wait: float, fields: dict[str, Any], due: int
+) -> None:
+    world = later(opened(timer_slack_seconds=60), wait)
+    assert world.touch(**fields)["timer"] == "updated"
+    assert world.scheduled_for() == at(due + 1)
 
 
 def test_a_message_never_leaves_half_an_index_key_behind() -> None:
