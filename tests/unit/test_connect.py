@@ -47,7 +47,7 @@ def contact_event(
     **detail: Any,
 ) -> dict[str, Any]:
     """As EventBridge brings it. `seconds`: when it happened; the envelope is a second late, and cut to seconds."""
-    stamps = {
+    stamps: dict[str, dict[str, Any]] = {
         "CONNECTED_TO_AGENT": {"agentInfo": {"connectedToAgentTimestamp": at(seconds)}},
         "DISCONNECTED": {"disconnectTimestamp": at(seconds)},
         "COMPLETED": {"disconnectTimestamp": at(seconds)},
