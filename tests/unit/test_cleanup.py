@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idle_timer import conversation as rules
 from idle_timer.conversation import Hold
 from idle_timer.errors import ContendedError, TimerNotArmedError, UnavailableError
 from idle_timer.ports import Saved
@@ -279,6 +280,18 @@ def test_end_actions_of_an_opening_that_is_over_are_dropped_and_counted_its_outc
     assert world.sessions.live == {KEY: CART}
 
 
+def test_that_it_was_parked_is_told_before_anything_is_tried_once_more() -> None:
+    world = unfinished()
+    seen = world.item()
+    parked = rules.failed_attempt(replace(seen, attempts=4), world.clock.time, world.settings)
+    assert world.cleaner.timers.save(parked, seen).done
+    world.cleanup(source="outbox")
+    assert (world.outcomes.types(), world.bots.stopped_contacts) == (["ConversationEndFailed"], [])
+    world.cleanup(source="redrive")
+    assert world.outcomes.types() == ["ConversationEndFailed", "ConversationEnded"]
+    assert (world.bots.stopped_contacts, world.item().attempts) == (["contact-1"], 0)
+
+
 def test_the_end_hook_is_called_again_with_the_same_id_if_its_answer_was_lost() -> None:
     world = opened(**EVERYTHING)
     world.steps.twist("callers_code.run_end_hook", losing_the_answer(CrashError()))
@@ -416,6 +429,7 @@ def test_while_a_hold_is_open_nothing_is_due_and_lifting_it_gives_the_time_back(
     world.store.hold = Hold(((at(60), lifted),))
     assert world.cleanup()["decision"] == "rearmed"
     assert world.scheduled_for() == lifted + (left + 1) * 1_000
+    assert (world.item().sweep_at or 0) > lifted + left * 1_000, "or the sweep would find it again and again"
     assert world.fire()["decision"] == next_
     assert world.outcomes.published[0]["proof"]["hold_credit_seconds"] == (lifted - at(60)) / 1_000
     assert world.outcomes.published[0]["proof"]["lateness_seconds"] == 1.0

@@ -196,7 +196,7 @@ def test_the_first_message_opens_however_old_it_is() -> None:
     assert change.after is not None
     assert change.after.opened_at == change.after.last_activity_at == change.after.state_since == at(-10_000)
     assert rules.is_due(rules.due_at(change.after, STACK) or 0, STACK, NOON)
-    assert change.after.outbox == {}
+    assert (change.after.outbox, change.after.history) == ({}, (f"{at(-10_000)} opened",))
 
 
 @pytest.mark.parametrize(
@@ -600,6 +600,7 @@ def test_a_usual_item_is_written_for_one_write_unit_in_every_state() -> None:
     for hour in range(1, 6):  # a long history
         conversation = rules.paused(conversation, NOON + hour * HOUR, None).after or conversation
         conversation = rules.resumed(conversation, NOON + hour * HOUR + 9_999).after or conversation
+    assert [line.split()[1] for line in conversation.history] == ["paused", "resumed"] * 3, "the newest six"
     at_rest = replace(conversation, outbox={})
     done = rules.ended_by_timer(at_rest, NOON + 9 * HOUR, firing(NOON + 9 * HOUR), STACK)
     for state in (at_rest, done, replace(done, outbox={})):
