@@ -28,6 +28,7 @@ type App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RECORDED_CALLS = 100_000  # the oldest are forgotten beyond this
 CREDENTIAL = re.compile(r"Credential=([^/,]+)/\d+/[^/]+/([^/]+)/aws4_request")
+FORM = "application/x-www-form-urlencoded"
 RPC_PATH = re.compile(r"/service/\w+/operation/(\w+)")
 # Signing names that are not botocore's name of the service.
 MODEL_NAMES = {"lex": "lexv2-runtime", "monitoring": "cloudwatch", "states": "stepfunctions"}
@@ -129,7 +130,7 @@ class Gate:
         call = self.arrived(
             service, operation, self.principals.get(key, key), params, int(attempt[1]) if attempt else 1
         )
-        query = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        query = headers.get("content-type", "").startswith(FORM)
         await _reply(
             send, *await self.pass_through(call, lambda: self._inner(scope, body), query_protocol=query)
         )
@@ -228,9 +229,11 @@ def describe(service: str, scope: Scope, headers: dict[str, str], body: bytes) -
         return target.rpartition(".")[2], _json(body)
     if rpc := RPC_PATH.fullmatch(path):
         return rpc[1], {}
-    form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
-    if "Action" in form:
-        return form.pop("Action"), form
+    if service == "s3":  # templates and code on their way to a deployment
+        return scope["method"], {"Path": path}
+    if headers.get("content-type", "").startswith(FORM):
+        form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        return form.pop("Action", path), form
     raw_path = scope.get("raw_path") or path.encode()
     for method, pattern, operation in _rest_operations(MODEL_NAMES.get(service, service)):
         if method == scope["method"] and (labels := pattern.fullmatch(raw_path.decode("latin-1"))):

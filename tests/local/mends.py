@@ -155,8 +155,8 @@ async def _deliver(gate: Gate, schedule: Mapping[str, Any], due: float) -> None:
         "SCHEDULE_ARN": schedule["Arn"],
         "TARGET_ARN": target["Arn"],
     }
-    if _denial(target["RoleArn"], "sqs:SendMessage", queue):
-        LOGGER.error("%s may not send to the dead-letter queue %s: event lost", target["RoleArn"], queue)
+    if denial := _denial(target["RoleArn"], "sqs:SendMessage", queue):
+        LOGGER.error("%s: event lost", denial)
         return
     await _ask("sqs", *_sqs_message(queue, payload, attributes))
 
@@ -455,8 +455,8 @@ def retry_events_as_lambda_does() -> None:
     """Asynchronous invocations.
 
     Upstream looks up the retries and destinations of ``$LATEST`` whatever alias was invoked, gives every retry a
-    new request id, and leaves most fields of the failure record out. It also starts a process for every event that
-    waits; AWS has the room, this machine has not, so the rest queue here.
+    new request id, leaves most fields of the failure record out, and sends it with nobody's rights. It also starts
+    a process for every event that waits; AWS has the room, this machine has not, so the rest queue here.
     """
     request_id = contextvars.ContextVar[str]("request_id")
     running = collections.defaultdict[str, threading.Semaphore](lambda: threading.Semaphore(EVENTS_AT_ONCE))
@@ -495,6 +495,9 @@ def retry_events_as_lambda_does() -> None:
         if not destination.startswith("arn:aws:sqs:"):
             if destination:
                 lambda_svc._route_async_failure(destination, name, event, result)
+            return
+        if denial := _denial(config["Role"], "sqs:SendMessage", destination):
+            LOGGER.error("%s: event lost", denial)
             return
         # docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
         record = {

@@ -583,6 +583,7 @@ class LocalStack(Session):
         configuration = self.directory / "samconfig.toml"
         configuration.write_text("version = 0.1\n")
         environment = {
+            **os.environ,  # pip's settings are the user's
             **CREDENTIALS,
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_DEFAULT_REGION": REGION,
@@ -590,18 +591,13 @@ class LocalStack(Session):
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "COLUMNS": "200",
-            "HOME": str(self.directory),
-            "LANG": "C.UTF-8",
             "PATH": os.pathsep.join([str(binaries), os.environ.get("PATH", os.defpath)]),
             "SAM_CLI_POLL_DELAY": "0.3",
             "SAM_CLI_TELEMETRY": "0",
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if name.startswith(("PIP_", "SSL_", "REQUESTS_"))
-            },
-            **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+            "__SAM_CLI_APP_DIR": str(self.directory),
         }
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            environment.pop(name, None)
         command, *rest = arguments
         keeper = [sys.executable, str(Path(__file__).with_name("keep.py"))]
         process = subprocess.Popen(
