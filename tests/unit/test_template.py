@@ -14,7 +14,14 @@ from cfnlint.api import ManualArgs, lint
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
-from idle_timer.settings import CleanupSettings, Settings, TimerSettings, TouchSettings
+from idle_timer.settings import (
+    CleanupSettings,
+    InspectSettings,
+    RedriveSettings,
+    Settings,
+    SweepSettings,
+    TouchSettings,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")
@@ -311,17 +318,17 @@ def with_defaults(source: Json, values: Json) -> dict[str, str]:
         ("TouchFunction", TouchSettings),
         ("LifecycleFunction", TouchSettings),
         ("CleanupFunction", CleanupSettings),
-        ("SweepFunction", Settings),
-        ("RedriveFunction", Settings),
-        ("InspectFunction", TimerSettings),
+        ("SweepFunction", SweepSettings),
+        ("RedriveFunction", RedriveSettings),
+        ("InspectFunction", InspectSettings),
     ],
 )
 def test_environment_is_what_the_settings_read(
     source: Json, resources: Json, function: str, model: type[Settings]
 ) -> None:
     environment = with_defaults(source, variables(resources, function))
-    assert {name.upper() for name in model.model_fields} <= environment.keys()
-    read = model.from_environment(environment)
+    assert {name.upper() for name in Settings.model_fields} <= environment.keys()
+    read = model.from_environment(environment)  # raises where a resource's name is missing
     by_default = {
         name: field.default for name, field in Settings.model_fields.items() if not field.is_required()
     }
@@ -359,6 +366,7 @@ def test_variable_carries_the_parameter_of_the_same_words(source: Json) -> None:
                 "CLEANUP_FUNCTION_ARN",
                 "FAILURE_QUEUE_URL",
                 "PARKED_QUEUE_URL",
+                "REDRIVE_DELAY_SECONDS",
             },
         ),
         (
@@ -590,7 +598,7 @@ def test_a_role_is_passed_to_scheduler_alone_and_only_the_schedule_role(resource
         (["secretsmanager:GetSecretValue", "lex:DeleteSession", "connect:StopContact"], {"CleanupRole"}),
         (["scheduler:CreateSchedule", "scheduler:UpdateSchedule"],
          {"TouchFunctionRole", "LifecycleFunctionRole", "CleanupRole", "InspectFunctionRole"}),
-        (["scheduler:DeleteSchedule"], {"LifecycleFunctionRole", "CleanupRole", "SweepFunctionRole", "InspectFunctionRole"}),
+        (["scheduler:DeleteSchedule"], {"LifecycleFunctionRole", "CleanupRole", "InspectFunctionRole"}),
         (["dynamodb:UpdateItem"], {"TouchFunctionRole", "SweepFunctionRole"}),
         (["dynamodb:Query"], {"SweepFunctionRole", "InspectFunctionRole"}),
         (["dynamodb:Scan", "dynamodb:DeleteItem"], {"InspectFunctionRole"}),
