@@ -344,7 +344,7 @@ def paused(before: Conversation, at: int, pause_timeout_seconds: int | None) -> 
         return Change("stale")
     if before.state == "paused" and at == before.state_since:
         return Change("repeat")
-    after = replace(before, state_since=at, armed_for=None)
+    after = replace(before, state_since=at, armed_for=None, attempts=0)
     if pause_timeout_seconds is not None:
         after = replace(after, pause_timeout_seconds=pause_timeout_seconds)
     if before.state == "paused":
@@ -374,7 +374,9 @@ def extended(before: Conversation, at: int, until: int) -> Change:
         return Change("stale")
     if before.not_before is not None and until <= before.not_before:
         return Change("repeat")
-    return Change("applied", _remember(replace(before, not_before=until, armed_for=None), at, "extended"))
+    return Change(
+        "applied", _remember(replace(before, not_before=until, armed_for=None, attempts=0), at, "extended")
+    )
 
 
 def ended_by_event(before: Conversation, at: int, reason: str, settings: Settings) -> Change:
@@ -382,7 +384,7 @@ def ended_by_event(before: Conversation, at: int, reason: str, settings: Setting
     if at < before.opened_at:
         return Change("stale")
     if before.state != "ended":
-        return Change("applied", _ended(before, at, reason, settings, explicitly=True))
+        return Change("applied", _ended(replace(before, attempts=0), at, reason, settings, explicitly=True))
     if before.ended_explicitly and at <= (before.ended_at or 0):
         return Change("repeat")
     return Change("repeat", replace(before, ended_explicitly=True, ended_at=at, state_since=at))
