@@ -11,6 +11,7 @@ from idle_timer import conversation as rules
 from idle_timer.conversation import Hold
 from idle_timer.errors import ContendedError, TimerNotArmedError, UnavailableError
 from idle_timer.ports import Saved
+from idle_timer.timestamps import format_time
 from tests.fakes.sessions import Session
 from tests.fakes.steps import answering, failing, followed_by, losing_the_answer, normal, preceded_by
 from tests.fakes.world import World, settings
@@ -290,6 +291,29 @@ def test_that_it_was_parked_is_told_before_anything_is_tried_once_more() -> None
     world.cleanup(source="redrive")
     assert world.outcomes.types() == ["ConversationEndFailed", "ConversationEnded"]
     assert (world.bots.stopped_contacts, world.item().attempts) == (["contact-1"], 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"action": "extend", "until": wire(9_000)}, []),
+        ({"action": "pause"}, ["ConversationPaused"]),
+        ({"action": "end"}, ["ConversationEnded"]),
+    ],
+)
+def test_an_event_after_it_was_parked_gives_it_a_timer_and_is_reported(
+    event: dict[str, Any], told: list[str]
+) -> None:
+    world = later(opened(), 400)
+    seen = world.item()
+    parked = rules.failed_attempt(replace(seen, attempts=4), world.clock.time, world.settings)
+    assert world.cleaner.timers.save(parked, seen).done
+    due = world.lifecycle(**event)["due_at"]
+    finish(world)
+    assert (world.item().outbox, world.item().attempts) == ({}, 0)
+    assert world.outcomes.types() == ["ConversationEndFailed", *told]
+    armed = world.scheduled_for()
+    assert (armed and format_time(armed - 1_000)) == due
 
 
 def test_the_end_hook_is_called_again_with_the_same_id_if_its_answer_was_lost() -> None:
