@@ -16,6 +16,11 @@ from idle_timer.timer import Timer, Timers
 
 if TYPE_CHECKING:
     from idle_timer.adapters.redis import RedisSessions
+    from idle_timer.attempts import Attempts
+    from idle_timer.inspection import Inspection
+    from idle_timer.ports import Overview
+    from idle_timer.redrive import Redrive
+    from idle_timer.sweep import Sweep
 
 CALLERS_TIMEOUT_SECONDS = 20  # for the caller's own functions; cleanup itself has 60 s
 
@@ -57,6 +62,93 @@ def cleanup(own_arn: str) -> Cleanup:
     )
 
 
+@functools.cache
+def sweep(own_arn: str) -> "Sweep":
+    """For the sweep. `own_arn`: as it was invoked. Raises InvalidSettingsError."""
+    from idle_timer.adapters.overview import DynamoDBControl, DynamoDBOverview
+    from idle_timer.adapters.siblings import READ_TIMEOUT_SECONDS, LambdaFunctions, SweepContinuation
+    from idle_timer.adapters.timetable import SchedulerTimetable
+    from idle_timer.settings import SweepSettings
+    from idle_timer.sweep import Sweep
+
+    settings = SweepSettings.from_environment(os.environ)
+    overview = DynamoDBOverview(client("dynamodb"), settings.conversations_table)
+    control = DynamoDBControl(client("dynamodb"), settings.control_table)
+    return Sweep(
+        settings=settings,
+        overview=overview,
+        leases=control,
+        holds=control,
+        functions=LambdaFunctions(
+            lambda: client("lambda", read_timeout_seconds=READ_TIMEOUT_SECONDS),
+            {"cleanup": settings.cleanup_function_arn},
+        ),
+        attempts=_attempts(settings, settings.cleanup_function_arn, overview),
+        timetable=SchedulerTimetable(client("scheduler"), settings.schedule_group),
+        continuation=SweepContinuation(client("lambda"), live_alias(own_arn)),
+        clock=SystemClock(),
+        chance=SystemChance(),
+        telemetry=telemetry(),
+    )
+
+
+@functools.cache
+def redrive() -> "Redrive":
+    """For redrive. Raises InvalidSettingsError."""
+    from idle_timer.adapters.overview import DynamoDBOverview
+    from idle_timer.adapters.queues import SqsFailureQueues
+    from idle_timer.adapters.siblings import READ_TIMEOUT_SECONDS, LambdaFunctions
+    from idle_timer.redrive import Redrive
+    from idle_timer.settings import RedriveSettings
+
+    settings = RedriveSettings.from_environment(os.environ)
+    overview = DynamoDBOverview(client("dynamodb"), settings.conversations_table)
+    return Redrive(
+        settings=settings,
+        overview=overview,
+        functions=LambdaFunctions(
+            lambda: client("lambda", read_timeout_seconds=READ_TIMEOUT_SECONDS),
+            {
+                "touch": settings.touch_function_arn,
+                "lifecycle": settings.lifecycle_function_arn,
+                "cleanup": settings.cleanup_function_arn,
+            },
+        ),
+        attempts=_attempts(settings, settings.cleanup_function_arn, overview),
+        queues=SqsFailureQueues(
+            client("sqs"), failure_url=settings.failure_queue_url, parked_url=settings.parked_queue_url
+        ),
+    )
+
+
+@functools.cache
+def inspection() -> "Inspection":
+    """For inspect. Raises InvalidSettingsError."""
+    from idle_timer.adapters.overview import DynamoDBControl, DynamoDBOverview
+    from idle_timer.adapters.queues import SqsFailureQueues
+    from idle_timer.adapters.siblings import READ_TIMEOUT_SECONDS, LambdaFunctions
+    from idle_timer.inspection import Inspection
+    from idle_timer.settings import InspectSettings
+
+    settings = InspectSettings.from_environment(os.environ)
+    control = DynamoDBControl(client("dynamodb"), settings.control_table)
+    return Inspection(
+        settings=settings,
+        store=_store(settings),
+        overview=DynamoDBOverview(client("dynamodb"), settings.conversations_table),
+        holds=control,
+        links=control,
+        functions=LambdaFunctions(
+            lambda: client("lambda", read_timeout_seconds=READ_TIMEOUT_SECONDS),
+            {"cleanup": settings.cleanup_function_arn},
+        ),
+        queues=SqsFailureQueues(
+            client("sqs"), failure_url=settings.failure_queue_url, parked_url=settings.parked_queue_url
+        ),
+        clock=SystemClock(),
+    )
+
+
 def live_alias(function_arn: str) -> str:
     """The alias of a function, however it was invoked: the only thing that the schedules' role may invoke."""
     return ":".join([*function_arn.split(":")[:7], "live"])
@@ -75,6 +167,19 @@ def _timers(settings: TimerSettings, cleanup_arn: str) -> Timers:
         ),
         clock=SystemClock(),
         chance=SystemChance(),
+        telemetry=telemetry(),
+    )
+
+
+def _attempts(settings: Settings, cleanup_arn: str, overview: "Overview") -> "Attempts":
+    from idle_timer.attempts import Attempts
+
+    return Attempts(
+        settings=settings,
+        overview=overview,
+        store=_store(settings),
+        handover=CleanupHandover(lambda: client("lambda"), cleanup_arn),
+        clock=SystemClock(),
         telemetry=telemetry(),
     )
 

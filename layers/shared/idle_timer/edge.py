@@ -10,7 +10,10 @@ from idle_timer import bootstrap
 from idle_timer.errors import InvalidEventError
 
 _logger = Logger()
-_LOGGED = ("conversation_id", "result", "timer", "decision", "state", "due_at", "source")
+_LOGGED = (
+    *("conversation_id", "result", "timer", "decision", "state", "due_at", "source"),
+    *("run", "handovers", "overdue", "repaired", "failed", "parked", "notices", "audited"),
+)
 """The parts of an answer that are worth a log line; never whole events, attributes or messages."""
 
 Handler = Callable[[Any, Any], dict[str, Any]]

@@ -247,6 +247,13 @@ class Holds(Protocol):
         """Replace them; False: somebody else did so since that version."""
 
 
+class Links(Protocol):
+    """Whose Amazon Connect contact it is."""
+
+    def unlink_contact(self, contact_id: str) -> None:
+        """Forget it; one that is not there is success."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of one of our functions. `key`: whatever tells its reply apart."""

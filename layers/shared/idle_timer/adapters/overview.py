@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from idle_timer.adapters.aws import ClientError, error_code
-from idle_timer.adapters.dynamodb import BATCH_TRIES, HOLD_ID, from_item, hold_from_item
+from idle_timer.adapters.dynamodb import BATCH_TRIES, CONTACT_PREFIX, HOLD_ID, from_item, hold_from_item
 from idle_timer.conversation import NO_HOLD, Conversation, Hold
 from idle_timer.errors import UnavailableError
 from idle_timer.ports import IndexEntry, IndexPage, Lease
@@ -75,7 +75,7 @@ class DynamoDBOverview:
 
 
 class DynamoDBControl:
-    """See `ports.Leases` and `ports.Holds`."""
+    """See `ports.Leases`, `ports.Holds` and `ports.Links`."""
 
     def __init__(self, client: "DynamoDBClient", control_table: str) -> None:
         self._client = client
@@ -171,6 +171,12 @@ class DynamoDBControl:
             _only_lost(error)
             return False
         return True
+
+    def unlink_contact(self, contact_id: str) -> None:
+        """One delete."""
+        self._client.delete_item(
+            TableName=self._table, Key={"control_id": {"S": CONTACT_PREFIX + contact_id}}
+        )
 
 
 def _only_lost(error: ClientError) -> None:
