@@ -301,6 +301,9 @@ def test_a_connect_contact_is_linked_before_the_conversation_names_it() -> None:
     conversation_id, expires_at = world.store.contacts["contact-1"]
     assert conversation_id == "c-1"
     assert expires_at > at(30 * 86_400) // 1_000, "no contact lives that long"
+    world.touch(connect_contact_id="contact-2", occurred_at=wire(0))  # a repeat: ignored
+    later(world, 10).touch(connect_contact_id="contact-3")
+    assert list(world.store.contacts) == ["contact-1", "contact-3"]
 
 
 def test_within_the_slack_a_message_is_one_call_and_the_end_does_not_move() -> None:
