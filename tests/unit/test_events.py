@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from idle_timer import connect
+from idle_timer import connect, operator_events
 from idle_timer.adapters.scheduler import firing_input
 from idle_timer.errors import InvalidEventError
 from idle_timer.messages import CleanupEvent, TouchEvent, parse
+from idle_timer.sweep import HandedOver
+from tests.fakes.operations import ARN, Context, Operations
 
 EVENTS = Path(__file__).parents[2] / "events"
 
@@ -22,17 +24,28 @@ PARSERS: dict[str, Callable[[Any], object]] = {
     "touch": lambda event: parse(TouchEvent, event),
     "lifecycle": connect.understand,
     "cleanup": lambda event: parse(CleanupEvent, event),
+    "sweep": lambda event: parse(HandedOver, event) if event["source"] == "handover" else event["detail"],
+    "redrive": lambda event: [record["messageId"] for record in event["Records"]],
+    "inspect": operator_events.parse,
 }
 
 REFUSED = {
     "bad-cleanup-source": "source: Input should be 'schedule', 'sweep', 'redrive' or 'outbox'",
     "bad-cleanup-version": "version: Input should be 1",
+    "bad-inspect-action": "action: must be one of status, explain, list, retry, forget, hold",
+    "bad-inspect-list": (
+        "since: must be an RFC 3339 time with a zone, like 2026-01-31T12:00:00.000Z; "
+        "limit: Input should be less than or equal to 100; "
+        "which: Input should be 'overdue', 'pending', 'failed', 'parked' or 'events'"
+    ),
+    "bad-inspect-retry-of-nothing": "event: give either conversation_id or which",
     "bad-lifecycle-action": "action: Input should be 'pause', 'resume', 'end' or 'extend'",
     "bad-lifecycle-connect": (
         "time: must be an RFC 3339 time with a zone, like 2026-01-31T12:00:00.000Z; detail.contactId: is needed"
     ),
     "bad-lifecycle-extend-without-until": "until: is needed for action extend",
     "bad-lifecycle-reason-of-a-pause": "reason: only goes with action end",
+    "bad-sweep-handover": "run: is needed; handovers: Input should be greater than or equal to 1",
     "bad-touch-attributes-too-large": "attributes: must be at most 1 KB in all",
     "bad-touch-empty-id": "conversation_id: must be 1 to 512 bytes long in UTF-8",
     "bad-touch-id-not-text": "conversation_id: must be a string",
@@ -84,6 +97,31 @@ def test_a_bad_sample_is_refused_with_one_line_that_names_each_problem(name: str
 
 def test_every_refusal_has_its_sample() -> None:
     assert sorted(REFUSED) == names(bad=True)
+
+
+def test_there_are_samples_for_every_function() -> None:
+    functions = {app.parent.name for app in EVENTS.parent.glob("functions/*/app.py")}
+    assert {name.partition("-")[0] for name in names(bad=False)} >= functions
+
+
+def redrive(name: str) -> Operations:
+    """The sample's events, as a stack's whose functions are called so."""
+    text = json.dumps(event(name)).replace(":000000000000:", f":{ARN.split(':')[4]}:")
+    operations = Operations()
+    assert operations.redriver.redrive(json.loads(text), Context()) == {"batchItemFailures": []}
+    return operations
+
+
+def test_the_sample_of_a_redrive_goes_back_to_the_functions_that_failed() -> None:
+    operations = redrive("redrive")
+    assert [call.function for call in operations.functions.called] == ["cleanup", "touch"]
+    assert operations.queues.parked_events == []
+
+
+def test_the_sample_of_a_malformed_failure_is_parked_at_once() -> None:
+    operations = redrive("redrive-malformed")
+    assert operations.functions.called == []
+    assert [why for _, why in operations.queues.parked_events] == ["invalid_event"]
 
 
 def test_the_sample_of_a_firing_has_the_shape_that_schedules_send() -> None:
