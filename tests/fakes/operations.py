@@ -7,6 +7,7 @@ from typing import Any
 
 from idle_timer.attempts import Attempts
 from idle_timer.conversation import Conversation, Hold
+from idle_timer.inspection import Inspection
 from idle_timer.ports import (
     Call,
     IndexEntry,
@@ -18,7 +19,7 @@ from idle_timer.ports import (
     TimetablePage,
 )
 from idle_timer.redrive import Redrive
-from idle_timer.settings import RedriveSettings, SweepSettings
+from idle_timer.settings import InspectSettings, RedriveSettings, SweepSettings
 from idle_timer.sweep import Sweep
 from tests.fakes.world import World
 
@@ -90,7 +91,7 @@ def _order(entry: IndexEntry) -> tuple[int, str]:
 
 @dataclass
 class MemoryControl:
-    """See `ports.Leases` and `ports.Holds`. `lease` and `until` are the tests' own door."""
+    """See `ports.Leases`, `ports.Holds` and `ports.Links`. `lease` and `until` are the tests' own door."""
 
     world: World
     lease: Lease | None = None
@@ -137,6 +138,9 @@ class MemoryControl:
 
         answer: bool = self.world.steps.take("holds.write", write, hold, version)
         return answer
+
+    def unlink_contact(self, contact_id: str) -> None:
+        self.world.store.contacts.pop(contact_id, None)
 
 
 @dataclass
@@ -235,7 +239,7 @@ class MemoryQueues:
 
 @dataclass
 class Operations:
-    """A world with its sweep and redrive."""
+    """A world with its sweep, redrive and inspect."""
 
     world: World = field(default_factory=World)
     max_handovers: int = 10
@@ -284,6 +288,24 @@ class Operations:
             attempts=self.attempts,
             queues=self.queues,
         )
+
+        inspect_settings = InspectSettings.model_validate(
+            {name: value for name, value in given.items() if name in InspectSettings.model_fields}
+        )
+        self.inspection = Inspection(
+            settings=inspect_settings,
+            store=world.store,
+            overview=self.overview,
+            holds=self.control,
+            links=self.control,
+            functions=self.functions,
+            queues=self.queues,
+            clock=world.clock,
+        )
+
+    def inspect(self, action: str, **fields: Any) -> dict[str, Any]:
+        """What an operator asks."""
+        return self.inspection.inspect({"action": action, **fields})
 
     def sweep(self, event: Any = None, seconds: float = 60) -> dict[str, Any]:
         """One invocation of the sweep; by default by its rule."""
