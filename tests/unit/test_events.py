@@ -125,7 +125,7 @@ def test_the_sample_of_a_malformed_failure_is_parked_at_once() -> None:
 
 
 def test_the_sample_of_a_firing_has_the_shape_that_schedules_send() -> None:
-    assert event("cleanup").keys() == json.loads(firing_input("sample-1")).keys()
+    assert event("cleanup").keys() == json.loads(firing_input("sample-now")).keys()
 
 
 @pytest.mark.parametrize("name", ["bad-touch-no-id", "bad-touch-many"])
