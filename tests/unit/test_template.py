@@ -369,18 +369,7 @@ def test_variable_carries_the_parameter_of_the_same_words(source: Json) -> None:
                 "REDRIVE_DELAY_SECONDS",
             },
         ),
-        (
-            "InspectFunction",
-            {
-                "SCHEDULE_GROUP",
-                "SCHEDULE_ROLE_ARN",
-                "FAILURE_QUEUE_ARN",
-                "TOUCH_FUNCTION_ARN",
-                "CLEANUP_FUNCTION_ARN",
-                "FAILURE_QUEUE_URL",
-                "PARKED_QUEUE_URL",
-            },
-        ),
+        ("InspectFunction", {"CLEANUP_FUNCTION_ARN", "FAILURE_QUEUE_URL", "PARKED_QUEUE_URL"}),
     ],
 )
 def test_function_is_told_of_what_it_works_with(
@@ -597,11 +586,11 @@ def test_a_role_is_passed_to_scheduler_alone_and_only_the_schedule_role(resource
         (["sns:Publish"], {"CleanupRole"}),
         (["secretsmanager:GetSecretValue", "lex:DeleteSession", "connect:StopContact"], {"CleanupRole"}),
         (["scheduler:CreateSchedule", "scheduler:UpdateSchedule"],
-         {"TouchFunctionRole", "LifecycleFunctionRole", "CleanupRole", "InspectFunctionRole"}),
-        (["scheduler:DeleteSchedule"], {"LifecycleFunctionRole", "CleanupRole", "InspectFunctionRole"}),
-        (["dynamodb:UpdateItem"], {"TouchFunctionRole", "SweepFunctionRole"}),
+         {"TouchFunctionRole", "LifecycleFunctionRole", "CleanupRole"}),
+        (["scheduler:DeleteSchedule"], {"LifecycleFunctionRole", "CleanupRole"}),
         (["dynamodb:Query"], {"SweepFunctionRole", "InspectFunctionRole"}),
-        (["dynamodb:Scan", "dynamodb:DeleteItem"], {"InspectFunctionRole"}),
+        (["dynamodb:DeleteItem"], {"CleanupRole", "InspectFunctionRole"}),
+        (["dynamodb:Scan"], set()),
     ],
 )  # fmt: skip
 def test_right_is_held_by_those_whose_work_it_is(
@@ -629,7 +618,7 @@ def test_functions_invoke_whom_the_design_says(resources: Json) -> None:
         "SweepFunctionRole": {cleanup},
         "SweepHandOverPolicy": {"SweepFunctionAliaslive"},
         "RedriveFunctionRole": {touch, lifecycle, cleanup},
-        "InspectFunctionRole": {touch, cleanup},
+        "InspectFunctionRole": {cleanup},
         "ScheduleRolePolicy": {cleanup},
         "InvokePolicy": {touch, lifecycle, inspect},
     }
