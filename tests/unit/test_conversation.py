@@ -325,7 +325,11 @@ def test_with_reset_on_customer_others_neither_reset_nor_reopen_but_may_open(sen
     assert change.after is not None
     assert (change.after.last_activity_at, change.after.idle_timeout_seconds) == (NOON, 60)
     assert touched(active(), 10, sender=sender, stack=CUSTOMER_ONLY) == Change("not_counted")
-    assert touched(ended(), 310, sender=sender, stack=CUSTOMER_ONLY).result == "not_counted"
+    assert touched(ended(), 310, sender=sender, stack=CUSTOMER_ONLY) == Change("not_counted")
+    kept_for_later = touched(
+        ended(), 310, sender=sender, stack=CUSTOMER_ONLY, changes={"idle_timeout_seconds": 60}
+    ).after
+    assert kept_for_later == replace(ended(), idle_timeout_seconds=60)
     assert touched(None, 0, sender=sender, stack=CUSTOMER_ONLY).result == "opened"
     assert touched(active(), 10, sender=sender).result == "recorded"
     assert touched(active(), 10, stack=CUSTOMER_ONLY).result == "recorded", "no sender counts as the customer"

@@ -167,8 +167,8 @@ class Cleanup:
             case "connect":
                 self.bots.stop_contact(entry.body["contact_id"])
             case "hook":
-                as_outcome = Entry("outcome", entry.opening_id, entry.seq, entry.body)
-                self.callers_code.run_end_hook(messages.outcome(current.conversation_id, as_outcome))
+                end = current.outbox[rules.entry_id(replace(entry, kind="outcome"))]
+                self.callers_code.run_end_hook(messages.outcome(current.conversation_id, end))
             case "outcome" if self._is_superseded(current.conversation_id, entry):
                 self.timers.telemetry.count("WarningsSuperseded")
             case "outcome":

@@ -294,7 +294,8 @@ def _touched_after_end(
     if not (newer and after_explicit_end and still_fresh):
         return Change("stale", ignored=ignored)
     if not counts(message, settings):
-        return Change("not_counted", ignored=ignored)
+        after = _with_changes(before, message.changes)
+        return Change("not_counted", after if after != before else None)
     if settings.on_message_after_end == "reject":
         return Change("rejected", ignored=ignored)
     fresh = replace(
@@ -474,7 +475,7 @@ def _ended(
     if settings.stop_connect_contact and after.connect_contact_id is not None and not explicitly:
         owe("connect", {"contact_id": after.connect_contact_id})
     if settings.end_hook_function_arn:
-        owe("hook", outcome.body)
+        owe("hook", {})  # it is given the outcome, which is published after it
     return _owing(after, *owed)
 
 
