@@ -232,7 +232,7 @@ def to_item(conversation: Conversation) -> dict[str, Any]:
 
 def from_item(item: Mapping[str, Any]) -> Conversation:
     """DynamoDB's attribute values -> a conversation; attributes of a newer version are not looked at."""
-    values = {name: _plain(value) for name, value in item.items() if name in _FIELDS}
+    values = {name: plain(value) for name, value in item.items() if name in _FIELDS}
     values["outbox"] = {key: Entry(**entry) for key, entry in values["outbox"].items()}
     values["history"] = tuple(values["history"])
     if "stages" in values:
@@ -242,7 +242,7 @@ def from_item(item: Mapping[str, Any]) -> Conversation:
 
 def hold_from_item(item: Mapping[str, Any]) -> Hold:
     """The control table's hold: {"windows": [{"from": ms, "until": ms or absent}]}."""
-    return Hold(tuple((window["from"], window.get("until")) for window in _plain(item["windows"])))
+    return Hold(tuple((window["from"], window.get("until")) for window in plain(item["windows"])))
 
 
 def _value(value: Any) -> Any:
@@ -264,15 +264,16 @@ def _value(value: Any) -> Any:
     raise TypeError(f"no DynamoDB type for {type(value).__name__}")
 
 
-def _plain(value: Mapping[str, Any]) -> Any:
+def plain(value: Mapping[str, Any]) -> Any:
+    """One of DynamoDB's attribute values -> a Python value."""
     [(kind, inner)] = value.items()
     match kind:
         case "N":
             return int(inner) if inner.lstrip("-").isdigit() else float(inner)
         case "M":
-            return {key: _plain(each) for key, each in inner.items()}
+            return {key: plain(each) for key, each in inner.items()}
         case "L":
-            return [_plain(each) for each in inner]
+            return [plain(each) for each in inner]
         case "NULL":
             return None
     return inner
