@@ -101,6 +101,9 @@ def directions(stack: Session, stack_name: str, env_file: Path) -> str:
     output = next(name for name in ["TouchFunctionArn", *stack.outputs] if name in stack.outputs)
     touch, function = stack.outputs[output], stack.function_name(output)
     logical = next(name for name, value in stack.resources.items() if value == function)
+    [architecture] = next(
+        each["Architectures"] for each in deployed_functions(stack) if each["FunctionName"] == function
+    )
     event = '{"conversation_id": "c-1"}'
     keys = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
     url = stack.endpoint_url
@@ -121,7 +124,7 @@ AWS CLI:
 
 SAM CLI:
   {keys} AWS_ENDPOINT_URL={url} sam remote invoke {logical} --stack-name {stack_name} --region {REGION} --parameter Qualifier=live --event '{event}'
-  {keys} sam local invoke {logical} --env-vars {env_file} --event events/touch.json   (needs Docker, and --host-address here)
+  {keys} sam local invoke {logical} --env-vars {env_file} --region {REGION} --parameter-overrides Architecture={architecture} --event events/touch.json   (needs Docker, and HOST_ADDRESS or --host-address here)
 """
 
 

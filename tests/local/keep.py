@@ -1,8 +1,8 @@
 """Runs a command for as long as somebody holds the other end of this program's standard input.
 
 ``python keep.py [--remove DIRECTORY] COMMAND...``: when the input closes (the process that started this one has
-ended, however it ended) or a SIGTERM arrives, the command's whole process group is ended: politely first, then
-not. The directory is removed only in the first case: an orderly caller clears up after itself.
+ended, however it ended), the command's whole process group is killed and the directory removed. SIGTERM asks the
+group to end, and gives it time; SIGINT kills it.
 """
 
 import contextlib
@@ -12,9 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 20.0
 
 
 def main() -> int:
@@ -36,30 +35,24 @@ def main() -> int:
         while os.read(0, 4096):
             pass
         orphaned.set()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
 
     def watch_child() -> None:
         child.wait()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
 
     for watch in (watch_input, watch_child):
         threading.Thread(target=watch, daemon=True).start()
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    end_group(child)
-    if remove and orphaned.is_set():
-        shutil.rmtree(remove, ignore_errors=True)
-    return child.wait()
-
-
-def end_group(child: subprocess.Popen[bytes]) -> None:
-    """End every process of the group that the child leads."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    if signal.sigwait({signal.SIGTERM, signal.SIGINT}) == signal.SIGTERM:
+        with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+            child.wait(GRACE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if remove and orphaned.is_set():
+        shutil.rmtree(remove, ignore_errors=True)
+    return child.returncode
 
 
 if __name__ == "__main__":

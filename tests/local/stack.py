@@ -491,7 +491,7 @@ class LocalStack(Session):
         The record of calls starts anew, and no fault is left.
         """
         port = int(self.endpoint_url.rpartition(":")[2])
-        self._stop_emulator()
+        self._stop_emulator(politely=keep_state)
         if not keep_state:
             for name in ("state", "s3"):
                 shutil.rmtree(self.directory / name)
@@ -529,9 +529,10 @@ class LocalStack(Session):
             return connection.getresponse().status == 200
         return False
 
-    def _stop_emulator(self) -> None:
+    def _stop_emulator(self, *, politely: bool = False) -> None:
+        """It saves its state when it is asked to end, not when it is killed."""
         if self._emulator is not None:
-            _end(self._emulator)
+            _end(self._emulator, politely=politely)
             self._emulator = None
 
     def _start_valkey(self) -> str:
@@ -636,10 +637,10 @@ def eventually(condition: Callable[[], Any], timeout: float = 30.0, what: str = 
         time.sleep(0.03)
 
 
-def _end(keeper: subprocess.Popen[bytes]) -> None:
+def _end(keeper: subprocess.Popen[bytes], *, politely: bool = False) -> None:
     """End a kept process and whatever it started; the keeper returns when that is done."""
     with contextlib.suppress(ProcessLookupError):
-        keeper.send_signal(signal.SIGTERM)
+        keeper.send_signal(signal.SIGTERM if politely else signal.SIGINT)
     keeper.wait()
     for pipe in (keeper.stdin, keeper.stdout):
         if pipe is not None:
