@@ -8,8 +8,10 @@ import argparse
 import itertools
 import logging
 import math
+import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError
+from redis.exceptions import RedisError
 
 from tests.local import trace
 from tests.local.promises import (
@@ -28,6 +33,7 @@ from tests.local.promises import (
     from_wire,
     lateness_seconds,
     margin_seconds,
+    note_failing_threads,
     now_ms,
     to_wire,
 )
@@ -122,7 +128,7 @@ class Customer:
             Key={"conversation_id": {"S": self.name}},
             ConsistentRead=True,
         )
-        return {name: next(iter(value.values())) for name, value in found["Item"].items()}
+        return {name: next(iter(value.values())) for name, value in found.get("Item", {}).items()}
 
     def outcomes(self, type_: str = "") -> list[Outcome]:
         """What SNS has delivered about it, in order of arrival."""
@@ -226,13 +232,13 @@ def write_while_the_timer_fires(cleo: Customer) -> None:
         "cleanup to arm the timer again",
     )
     item, session = cleo.item(), cleo.session
-    cleo.tell(f"is {item['state']}, session {'kept' if session else 'GONE'}, timer armed again")
+    cleo.tell(f"is {item.get('state')}, session {'kept' if session else 'GONE'}, timer armed again")
     cleo.promise(
         "a message at the very moment the timer fires keeps the conversation open",
         answer["result"] == "recorded"
         and write.error == "ConditionalCheckFailedException"
-        and item["state"] == "active"
-        and item["opening_id"] == opened["opening_id"]
+        and item.get("state") == "active"
+        and item.get("opening_id") == opened["opening_id"]
         and cleo.name in cleo.stack.schedules()
         and bool(session)
         and not cleo.outcomes(),
@@ -248,7 +254,7 @@ def be_handed_to_an_agent(dana: Customer) -> None:
     dana.sleep_until(2)
     dana.report("pause")
     dana.sleep_until(0.9 + dana.timeout_seconds + 1 + SKEW_SECONDS + LATEST_SECONDS)
-    silence, state = time.time() - dana.last_activity / 1000, dana.item()["state"]
+    silence, state = time.time() - dana.last_activity / 1000, dana.item().get("state")
     dana.tell(f"silent for {silence:.1f} s and {state}: the agent has it")
     dana.promise(
         "who was handed to an agent is not ended by the timer",
@@ -361,19 +367,9 @@ class Watch:
 
 def _play(customers: Sequence[Customer], watch: Watch, timeline: Timeline) -> list[str]:
     """Everybody at once; what went wrong."""
-    problems: list[str] = []
-
-    def play(customer: Customer) -> None:
-        try:
-            customer.play(customer)
-        except (TimeoutError, FunctionError, KeyError, IndexError) as error:
-            problems.append(f"{customer.name}: {type(error).__name__}: {error}")
-        except BaseException as error:
-            problems.append(f"{customer.name}: {error!r}")
-            raise
-
+    problems = note_failing_threads()
     threads = [
-        threading.Thread(target=play, args=(customer,), name=customer.name, daemon=True)
+        threading.Thread(target=customer.play, args=(customer,), name=customer.name, daemon=True)
         for customer in customers
     ]
     for thread in threads:
@@ -450,7 +446,7 @@ def _show_what_is_left(screen: Screen, stack: Session, customers: Sequence[Custo
     mortal = [key for key in tombstones if stack.redis.ttl(key) > 0]
     schedules = stack.schedules()
     items = [customer.item() for customer in customers]
-    finished = [item for item in items if item["state"] == "ended" and not item["outbox"]]
+    finished = [item for item in items if item.get("state") == "ended" and not item["outbox"]]
     failed = trace.failed_events(stack)
     screen.line(f"  Redis      sessions: {', '.join(sessions) or 'none'}")
     screen.line(f"             tombstones, to undo an end: {len(tombstones)}, {len(mortal)} of them expiring")
@@ -620,22 +616,39 @@ def run(options: argparse.Namespace, started: float) -> bool:
         "ClockSkewAllowanceMs": int(SKEW_SECONDS * 1000),
         "IdleTimeoutSeconds": replay.timeout_seconds if replay else 300,
     }
-    with LocalStack(parameters=parameters) as stack:
-        logger.info("starting the functions")
-        if replay:
-            warm_up(stack, {"touch": trace.CALLERS, "cleanup": trace.CALLERS})
-            promises = replay.run(stack, screen)
-        else:
-            warm_up(stack, WARM)
-            promises = tell_story(stack, screen)
-        return screen.verdict(promises, time.monotonic() - started)
+    with tempfile.TemporaryDirectory(prefix="idle-timer-demo-") as folder:
+        os.environ["TMPDIR"] = folder  # sam leaves temporary folders where this points
+        with LocalStack(parameters=parameters) as stack:
+            try:
+                logger.info("starting the functions")
+                if replay:
+                    warm_up(stack, {"touch": trace.CALLERS, "cleanup": trace.CALLERS})
+                    promises = replay.run(stack, screen)
+                else:
+                    warm_up(stack, WARM)
+                    promises = tell_story(stack, screen)
+                return screen.verdict(promises, time.monotonic() - started)
+            finally:
+                _leave_undisturbed()
+
+
+def _leave_undisturbed() -> None:
+    """Whatever is removed from now on is removed completely."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    _leave_undisturbed()
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     started = time.monotonic()
     options = parse_options(sys.argv[1:])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         return 0 if run(options, started) else 1
     except KeyboardInterrupt:
@@ -643,7 +656,14 @@ def main() -> int:
         return 130
     except trace.TraceError as error:
         print(f"demo: {error}", file=sys.stderr)
-    except (LocalStackError, FunctionError, TimeoutError) as error:
+    except (
+        LocalStackError,
+        FunctionError,
+        TimeoutError,
+        BotoCoreError,
+        ClientError,
+        RedisError,
+    ) as error:
         print(f"demo: failed: {error}", file=sys.stderr)
     return 1
 

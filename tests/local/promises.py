@@ -1,5 +1,6 @@
 """What the service promises about an end, checked from outside: times are computed again here, from what was sent."""
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,3 +48,15 @@ def lateness_seconds(end: Mapping[str, Any], due: int) -> float:
 def margin_seconds(end: Mapping[str, Any], last_activity: int, timeout_seconds: int) -> float:
     """How long after the whole timeout it was ended; below zero: early."""
     return (from_wire(end["proof"]["decided_at"]) - last_activity) / 1000 - timeout_seconds
+
+
+def note_failing_threads() -> list[str]:
+    """What ends a thread from now on is noted in this list, and no longer printed."""
+    noted: list[str] = []
+
+    def note(failure: threading.ExceptHookArgs) -> None:
+        name = failure.thread.name if failure.thread else "a thread"
+        noted.append(f"{name}: {failure.exc_type.__name__}: {failure.exc_value}")
+
+    threading.excepthook = note
+    return noted

@@ -25,6 +25,7 @@ from tests.local.promises import (
     from_wire,
     lateness_seconds,
     margin_seconds,
+    note_failing_threads,
     now_ms,
     to_wire,
 )
@@ -342,6 +343,7 @@ class Replay:
             )
 
     def _send_all(self, stack: Session, screen: Screen) -> None:
+        self._failures = note_failing_threads()
         start = time.monotonic() + 0.5
 
         def converse(name: str) -> None:
@@ -355,11 +357,10 @@ class Replay:
                         stack.invoke("touch", {"conversation_id": name, "occurred_at": to_wire(at)})
                     except FunctionError as error:
                         self._failures.append(f"{name}: touch failed: {error}")
-                    except BaseException as error:
-                        self._failures.append(f"{name}: stopped: {error!r}")
-                        raise
 
-        threads = [threading.Thread(target=converse, args=(name,), daemon=True) for name in self._plan]
+        threads = [
+            threading.Thread(target=converse, args=(name,), name=name, daemon=True) for name in self._plan
+        ]
         for thread in threads:
             thread.start()
         messages = sum(map(len, self._plan.values()))
