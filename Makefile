@@ -28,8 +28,8 @@ lint: $(VENV)/.installed-test ## Formatting, lint and types
 	ruff check .
 	mypy
 
-test: lint ## All checks, as CI runs them: lint, types, unit, integration, end to end
-	pytest
+test: lint build ## All checks, as CI runs them: lint, types, unit, integration, end to end
+	pytest --numprocesses 3 --dist loadfile
 
 clean: ## Remove what the commands above made
 	rm -rf $(VENV) .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis

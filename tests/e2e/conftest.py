@@ -1,16 +1,19 @@
-"""One deployed stack for all end-to-end tests; each test uses conversation ids of its own."""
+"""One deployed stack for a run's end-to-end tests; each test uses conversation ids of its own."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.local.stack import LocalStack
 
+BUILD = "PYTEST_XDIST_WORKER" not in os.environ  # parallel workers share what `make test` has built before them
+
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     """The application as `sam build` and `sam deploy` make it, on the local stack."""
-    with LocalStack(parameters={"RedriveDelaySeconds": 1}) as running:
+    with LocalStack(build=BUILD, parameters={"RedriveDelaySeconds": 1}) as running:
         yield running
 
 
