@@ -10,5 +10,4 @@ from idle_timer.deadline import guarded
 @guarded(margin_seconds=2)  # fails cleanly, logged and retried, rather than being killed half way
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """See `messages.CleanupEvent` for the event."""
-    cleanup = bootstrap.cleanup(context.invoked_function_arn)
-    return cleanup.cleanup(messages.parse(messages.CleanupEvent, event))
+    return bootstrap.cleanup().cleanup(messages.parse(messages.CleanupEvent, event))

@@ -173,6 +173,12 @@ def test_a_circle_would_be_noticed(resources: Json, function: str, variable: str
         check_order(resources)
 
 
+def test_cleanup_knows_its_own_alias_by_the_name_that_it_has(resources: Json) -> None:
+    name = resources["CleanupFunction"]["Properties"]["FunctionName"]["Fn::Sub"]
+    own = variables(resources, "CleanupFunction")["CLEANUP_FUNCTION_ARN"]["Fn::Sub"]
+    assert own.endswith(f":function:{name}:live")
+
+
 def test_every_reference_leads_somewhere(expanded: Json) -> None:
     known = expanded["Resources"].keys() | expanded["Parameters"].keys()
     used = set(references(expanded["Resources"])) | set(references(expanded["Outputs"]))
@@ -306,7 +312,7 @@ def with_defaults(source: Json, values: Json) -> dict[str, str]:
     def text(value: Any) -> str:
         if not isinstance(value, dict):
             return str(value)
-        [name] = references(value)
+        name = next((name for name in references(value) if not name.startswith("AWS::")), "")
         return str(parameters[name]["Default"] if name in parameters else name)
 
     return {name: text(value) for name, value in values.items()}
@@ -355,7 +361,13 @@ def test_variable_carries_the_parameter_of_the_same_words(source: Json) -> None:
         ),
         (
             "CleanupFunction",
-            {"SCHEDULE_GROUP", "SCHEDULE_ROLE_ARN", "FAILURE_QUEUE_ARN", "OUTCOME_TOPIC_ARN"},
+            {
+                "SCHEDULE_GROUP",
+                "SCHEDULE_ROLE_ARN",
+                "FAILURE_QUEUE_ARN",
+                "CLEANUP_FUNCTION_ARN",
+                "OUTCOME_TOPIC_ARN",
+            },
         ),
         ("SweepFunction", {"SCHEDULE_GROUP", "CLEANUP_FUNCTION_ARN"}),
         (

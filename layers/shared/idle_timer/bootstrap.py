@@ -42,15 +42,15 @@ def timer() -> Timer:
 
 
 @functools.cache
-def cleanup(own_arn: str) -> Cleanup:
-    """For cleanup. `own_arn`: as it was invoked; its schedules always name the alias. Raises InvalidSettingsError."""
+def cleanup() -> Cleanup:
+    """For cleanup. Raises InvalidSettingsError."""
     from idle_timer.adapters.bots import LexAndConnect
     from idle_timer.adapters.functions import CallersFunctions
     from idle_timer.adapters.sns import SnsOutcomes
 
     settings = CleanupSettings.from_environment(os.environ)
     return Cleanup(
-        timers=_timers(settings, live_alias(own_arn)),
+        timers=_timers(settings, settings.cleanup_function_arn),
         outcomes=SnsOutcomes(client("sns"), settings.outcome_topic_arn),
         sessions=_sessions(settings),
         bots=LexAndConnect(client, settings.connect_instance_arn.rpartition("/")[2]),
@@ -150,7 +150,7 @@ def inspection() -> "Inspection":
 
 
 def live_alias(function_arn: str) -> str:
-    """The alias of a function, however it was invoked: the only thing that the schedules' role may invoke."""
+    """The alias of a function, however it was invoked."""
     return ":".join([*function_arn.split(":")[:7], "live"])
 
 

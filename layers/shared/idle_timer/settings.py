@@ -167,8 +167,9 @@ class TouchSettings(TimerSettings):
 
 
 class CleanupSettings(TimerSettings):
-    """For cleanup; its own ARN it learns from Lambda's context."""
+    """For cleanup."""
 
+    cleanup_function_arn: str  # its own: the target of the timers that it arms
     outcome_topic_arn: str
 
 
