@@ -256,6 +256,12 @@ def test_each_file_that_it_names_exists(path: str) -> None:
     assert (REPOSITORY / path).exists()
 
 
+def test_its_sql_is_the_samples() -> None:
+    sample = (REPOSITORY / "tests/samples/postgres_end_hook.py").read_text().partition('UPDATE = """')[2]
+    statement = re.sub(r" -- .*", "", sample.partition('"""')[0])
+    assert [block.split() for block in code_blocks("sql")] == [statement.split()]
+
+
 def test_its_python_compiles() -> None:
     for block in code_blocks("python"):
         compile(block, "README.md", "exec")
