@@ -1,6 +1,7 @@
 """What every function does around its one call: context in the log, one line per invocation, metrics flushed."""
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ Handler = Callable[[Any, Any], dict[str, Any]]
 
 def handler(function: Handler) -> Handler:
     """Decorate a Lambda handler. Errors go on to Lambda, which logs them and retries or reports them."""
+
+    # LogLevel DEBUG is for this code: botocore would log whole requests, the caller's attributes included.
+    logging.getLogger("botocore").setLevel(logging.INFO)
 
     @functools.wraps(function)
     def handle(event: Any, context: Any) -> dict[str, Any]:
