@@ -39,9 +39,8 @@ def test_the_samples_of_one_conversation_fit_together(stack: LocalStack) -> None
     story = (
         ("touch-repeat", "opened", "active"),
         ("touch-repeat", "repeat", "active"),
-        ("lifecycle-pause", "applied", "paused"),
-        ("lifecycle-resume", "applied", "active"),
         ("lifecycle-end", "applied", "ended"),
+        ("lifecycle-end", "repeat", "ended"),
         ("touch-repeat", "stale", "ended"),
     )
     for name, result, state in story:
