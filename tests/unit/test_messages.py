@@ -68,6 +68,11 @@ def test_only_a_null_timeout_or_stages_means_the_stacks(
     assert touch_event(**fields).changes() == changes
 
 
+@pytest.mark.parametrize("locale_id", ["en_US", "es_419", "de_DE"])
+def test_the_locales_of_lex_are_taken(locale_id: str) -> None:
+    assert touch_event(lex=LEX | {"locale_id": locale_id}).changes()["lex"]["locale_id"] == locale_id
+
+
 BAD_TOUCHES: list[tuple[str, Any]] = [
     ("conversation_id", ""),
     ("conversation_id", "é" * 256 + "x"),

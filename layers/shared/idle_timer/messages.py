@@ -69,7 +69,7 @@ class LexSession(BaseModel):
 
     bot_id: Annotated[str, Field(pattern=r"^[0-9a-zA-Z]{10}$")]
     bot_alias_id: Annotated[str, Field(pattern=r"^[0-9a-zA-Z]{10}$")]
-    locale_id: Annotated[str, Field(pattern=r"^[A-Za-z_]{2,16}$")]
+    locale_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z_]{2,16}$")]  # es_419 is one
     session_id: Annotated[str, Field(pattern=r"^[0-9a-zA-Z._:-]{2,100}$")]
 
 
