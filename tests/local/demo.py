@@ -82,6 +82,7 @@ class Customer:
     start: float  # of the story, epoch seconds
     timeout_seconds: int = 6
     last_activity: int = 0  # epoch ms
+    sent: list[int] = field(default_factory=list)  # its messages, epoch ms
     endings: list[Ending] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)
 
@@ -97,6 +98,7 @@ class Customer:
         event = {"conversation_id": self.name, "occurred_at": to_wire(at), **policy}
         answer: dict[str, Any] = self.stack.invoke("touch", event)
         self.last_activity = at
+        self.sent.append(at)
         due = from_wire(answer["due_at"]) / 1000 - self.start
         told = f"{answer['result']}, timer {answer['timer']}, due at {due:.1f} s"
         self.timeline.add(at / 1000, self.name, f'"{words}": {told}')
@@ -120,6 +122,11 @@ class Customer:
         """What is in its Redis session; empty if there is none."""
         found: Any = self.stack.redis.hgetall(f"session:{self.name}")
         return dict(found)
+
+    @property
+    def session_word(self) -> str:
+        """Whether the session that has to be there is."""
+        return "kept" if self.session else "GONE"
 
     def item(self) -> dict[str, Any]:
         """The conversation as it is stored."""
@@ -181,7 +188,7 @@ def keep_talking(anna: Customer) -> None:
     anna.promise(
         "who keeps talking is not ended",
         talked > anna.timeout_seconds and not anna.outcomes() and bool(anna.session),
-        f"messages over {talked:.1f} s, timeout {anna.timeout_seconds} s, session kept",
+        f"messages over {talked:.1f} s, timeout {anna.timeout_seconds} s, session {anna.session_word}",
     )
     anna.hear_end_of_silence()
 
@@ -224,25 +231,28 @@ def write_while_the_timer_fires(cleo: Customer) -> None:
     eventually(lambda: by_cleanup("dynamodb", "PutItem"), PATIENCE_SECONDS, "an answer to cleanup's write")
     write = by_cleanup("dynamodb", "PutItem")[0]
     cleo.tell(f"DynamoDB: {write.error or 'written'}")
-    eventually(
-        lambda: any(
-            call.status == 200 for call in by_cleanup("scheduler", "CreateSchedule", "UpdateSchedule")
-        ),
-        PATIENCE_SECONDS,
-        "cleanup to arm the timer again",
-    )
-    item, session = cleo.item(), cleo.session
-    cleo.tell(f"is {item.get('state')}, session {'kept' if session else 'GONE'}, timer armed again")
+    refused = write.error == "ConditionalCheckFailedException"
+    if refused:
+        eventually(
+            lambda: any(
+                call.status == 200 for call in by_cleanup("scheduler", "CreateSchedule", "UpdateSchedule")
+            ),
+            PATIENCE_SECONDS,
+            "cleanup to arm the timer again",
+        )
+    item, session, armed = cleo.item(), cleo.session_word, cleo.name in cleo.stack.schedules()
+    timer = f"timer {'armed' if armed else 'GONE'}"
+    cleo.tell(f"is {item.get('state')}, session {session}, {timer}")
     cleo.promise(
         "a message at the very moment the timer fires keeps the conversation open",
         answer["result"] == "recorded"
-        and write.error == "ConditionalCheckFailedException"
+        and refused
         and item.get("state") == "active"
         and item.get("opening_id") == opened["opening_id"]
-        and cleo.name in cleo.stack.schedules()
-        and bool(session)
+        and armed
+        and bool(cleo.session)
         and not cleo.outcomes(),
-        "the end was refused, session kept, timer armed again",
+        f"the end was {'refused' if refused else 'WRITTEN'}, session {session}, {timer}",
     )
     cleo.hear_end_of_silence()
 
@@ -259,7 +269,7 @@ def be_handed_to_an_agent(dana: Customer) -> None:
     dana.promise(
         "who was handed to an agent is not ended by the timer",
         state == "paused" and bool(dana.session) and not dana.outcomes("ConversationEnded"),
-        f"open after {silence:.1f} s of silence, timeout {dana.timeout_seconds} s, session kept",
+        f"{state} after {silence:.1f} s of silence, timeout {dana.timeout_seconds} s, session {dana.session_word}",
     )
     asked_at = dana.report("end", reason="agent_ended")
     took = dana.hear_end(None, "agent_ended").received_at - asked_at / 1000
@@ -283,7 +293,7 @@ def come_back(evan: Customer) -> None:
         and session == session_of(evan.name)
         and SESSION_SECONDS - PATIENCE_SECONDS < to_live <= SESSION_SECONDS
         and reopened["opening_id"] != first.body["opening_id"],
-        f"as it was, with {to_live} of its {SESSION_SECONDS} s to live",
+        f"{to_live} of its {SESSION_SECONDS} s to live",
     )
     evan.hear_end_of_silence()
 
@@ -470,7 +480,10 @@ def _judge(customers: Sequence[Customer], stack: Session) -> list[Promise]:
     heard = [(ending, ending.outcome.body) for ending in endings if ending.outcome]
     silent = [(ending, body, ending.due) for ending, body in heard if ending.due]
     margins = [
-        margin_seconds(body, ending.last_activity, ending.timeout_seconds) for ending, body, _ in silent
+        margin
+        for customer in customers
+        for outcome in customer.outcomes("ConversationEnded")
+        for margin in _margins(customer, outcome)
     ]
     late = [lateness_seconds(body, due) for _, body, due in silent]
     proven = all(
@@ -517,6 +530,18 @@ def _judge(customers: Sequence[Customer], stack: Session) -> list[Promise]:
             "every end carries its proof: activity, timeout and due time as counted here",
             proven and bool(silent),
         ),
+    ]
+
+
+def _margins(customer: Customer, end: Outcome) -> list[float]:
+    """Seconds after the whole timeout, by the outcome's own word and by the messages sent before it came."""
+    if end.body["reason"] != "idle_timeout":
+        return []
+    said = from_wire(end.body["proof"]["last_activity_at"])
+    last = max(at for at in customer.sent if at <= end.received_at * 1000)
+    return [
+        margin_seconds(end.body, said, customer.timeout_seconds),
+        end.received_at - last / 1000 - customer.timeout_seconds,
     ]
 
 

@@ -374,7 +374,7 @@ class Replay:
                 report_at += max(REPORT_SECONDS, last / 20)
                 screen.line(
                     f"{time.monotonic() - start:6.0f} s  {sent:{len(str(messages))}d} of {messages} messages sent, "
-                    f"{open_now} conversations open, {ends} ends"
+                    f"{open_now} open, {ends} ends"
                 )
             if not any(thread.is_alive() for thread in threads) and not open_now:
                 break
@@ -425,7 +425,7 @@ class Replay:
         latest = max(found.lateness, default=0.0)
         return [
             Promise(
-                f"kept up: sent within {MOST_BEHIND_SECONDS:.0f} s of the plan (or the machine is too busy)",
+                f"kept up: sent within {MOST_BEHIND_SECONDS:g} s of the plan (or the machine is too busy)",
                 self._behind <= MOST_BEHIND_SECONDS,
                 f"at most {self._behind:.2f} s behind",
             ),
