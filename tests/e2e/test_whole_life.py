@@ -23,7 +23,7 @@ INSTANCE = f"arn:aws:connect:{REGION}:{ACCOUNT}:instance/12345678-1234-1234-1234
 LEX = {"bot_id": "BOT1234567", "bot_alias_id": "ALIAS12345", "locale_id": "en_US"}
 STAGES = [{"name": "still_there", "after": "PT4S"}, {"name": "offer_call", "after": "PT8S"}]
 NOTICE = 4.0  # seconds between two of these steps, and from the last to the end
-LATEST = 20.0  # seconds after the due time: everything at once, and one scenario kills cleanup's processes
+LATEST = 60.0  # seconds after the due time: everything at once, maybe beside other tests, and one scenario kills cleanup
 POLL_SECONDS = 0.4  # by each scenario, and the emulator has other things to do
 
 Scenario = Callable[["Stack", str], None]
@@ -83,7 +83,7 @@ class Stack(LocalStack):
         return sorted((o for o in found.values() if type_ in ("", o.type)), key=lambda o: int(o.body["seq"]))
 
     def wait_for(
-        self, conversation_id: str, type_: str, count: int = 1, timeout: float = 40
+        self, conversation_id: str, type_: str, count: int = 1, timeout: float = 90
     ) -> list[Outcome]:
         """So many outcomes of a type."""
         until(lambda: len(self.told(conversation_id, type_)) >= count, timeout, f"{conversation_id}: {type_}")
@@ -131,6 +131,29 @@ class Stack(LocalStack):
             if item["conversation_id"]["S"] == conversation_id
         }
 
+    def add_role(self, name: str) -> None:
+        """A role for the caller's functions, which may write to the store of their own."""
+        trust = {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        may = {
+            "Effect": "Allow",
+            "Action": "dynamodb:UpdateItem",
+            "Resource": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/own-store",
+        }
+        iam = self.client("iam")
+        iam.create_role(
+            RoleName=name,
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        )
+        iam.put_role_policy(
+            RoleName=name,
+            PolicyName="write",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may]}),
+        )
+
     def add_function(self, name: str, code: str) -> None:
         """Deploy a function that is the caller's."""
         content = io.BytesIO()
@@ -140,7 +163,7 @@ class Stack(LocalStack):
             FunctionName=name,
             Runtime="python3.13",
             Handler="app.handler",
-            Role=f"arn:aws:iam::{ACCOUNT}:role/{name}",
+            Role=f"arn:aws:iam::{ACCOUNT}:role/own-code",
             Code={"ZipFile": content.getvalue()},
             Timeout=15,
             Environment={"Variables": {"AWS_ENDPOINT_URL": ""}},
@@ -160,7 +183,8 @@ def stack() -> Iterator[Stack]:
         "LexBotAliasArns": f"arn:aws:lex:{REGION}:{ACCOUNT}:bot-alias/BOT1234567/ALIAS12345",
         "RedriveDelaySeconds": "1",
     }
-    with Stack(build=BUILD, parameters=parameters) as running:
+    with Stack(build=BUILD, parameters=parameters, enforce_iam=True) as running:
+        running.add_role("own-code")
         running.client("dynamodb").create_table(
             TableName="own-store",
             BillingMode="PAY_PER_REQUEST",
@@ -256,8 +280,10 @@ def a_message_after_the_first_warning_starts_over(stack: Stack, conversation_id:
     assert seconds(answered["due_at"]) <= seconds(answered["last_activity_at"]) + NOTICE + 1
     [ended] = stack.wait_for(conversation_id, "ConversationEnded")
     warnings = stack.told(conversation_id, "ConversationWarned")
-    assert [w.body["stage"] for w in warnings] == ["still_there", "still_there", "offer_call"]
-    assert decided(warnings[1]) >= seconds(answered["last_activity_at"]) + NOTICE
+    later = [w for w in warnings if decided(w) > seconds(answered["last_activity_at"])]
+    assert len(later) < len(warnings)
+    assert [w.body["stage"] for w in later] == ["still_there", "offer_call"]
+    assert decided(later[0]) >= seconds(answered["last_activity_at"]) + NOTICE
     assert decided(ended) >= seconds(answered["last_activity_at"]) + 12
 
 
@@ -266,16 +292,16 @@ def a_pause_holds_past_the_timeout_and_a_timeout_after_the_resumption_it_ends(
     stack: Stack, conversation_id: str
 ) -> None:
     stack.session(conversation_id)
-    stack.touch(conversation_id, idle_timeout="PT5S", connect_contact_id=f"{conversation_id}-alive")
+    stack.touch(conversation_id, idle_timeout="PT10S", connect_contact_id=f"{conversation_id}-alive")
     stack.connect("CONNECTED_TO_AGENT", f"{conversation_id}-alive")
     stack.wait_for(conversation_id, "ConversationPaused")
-    time.sleep(9)
+    time.sleep(14)
     assert stack.state(conversation_id) == "paused"
     assert stack.has_session(conversation_id)
     resumed = stack.lifecycle("resume", conversation_id)
     assert resumed["state"] == "active"
     [ended] = stack.wait_for(conversation_id, "ConversationEnded")
-    assert seconds(resumed["last_activity_at"]) + 5 <= decided(ended) <= seconds(resumed["due_at"]) + LATEST
+    assert seconds(resumed["last_activity_at"]) + 10 <= decided(ended) <= seconds(resumed["due_at"]) + LATEST
     check_gone(stack, conversation_id)
 
 
@@ -313,6 +339,26 @@ def the_agents_disconnected_ends_it_at_once(stack: Stack, conversation_id: str) 
 def over_since(moment: float) -> str:
     """A second before, as an event writes it."""
     return datetime.fromtimestamp(moment - 1, UTC).isoformat()
+
+
+@scenario
+def a_transfer_keeps_the_link_and_the_first_agents_end_ends_nothing(
+    stack: Stack, conversation_id: str
+) -> None:
+    first, second = f"{conversation_id}-alive-1", f"{conversation_id}-alive-2"
+    stack.touch(conversation_id, idle_timeout="PT5M", connect_contact_id=first)
+    stack.connect("CONNECTED_TO_AGENT", first)
+    stack.wait_for(conversation_id, "ConversationPaused")
+    chain = {"initiationMethod": "TRANSFER", "initialContactId": first, "previousContactId": first}
+    stack.connect("INITIATED", second, **chain)
+    until(lambda: stack.calls("dynamodb", "PutItem", contains=f"{first}#transferred"), 60, "the transfer")
+    stack.connect("DISCONNECTED", first)
+    until(lambda: '"transferred"' in stack.logs("lifecycle"), 60, "the first agent's end to be ignored")
+    assert stack.state(conversation_id) == "paused"
+    stack.connect("DISCONNECTED", second, disconnectReason="CUSTOMER_DISCONNECT", **chain)
+    [ended] = stack.wait_for(conversation_id, "ConversationEnded")
+    assert ended.body["reason"] == "customer_disconnected"
+    assert [o.type for o in stack.told(conversation_id)] == ["ConversationPaused", "ConversationEnded"]
 
 
 @scenario
@@ -406,7 +452,8 @@ def the_end_hook_writes_once_per_opening_through_a_crash(stack: Stack, conversat
         crash.wait_hit(timeout=60)
     [ended] = stack.wait_for(conversation_id, "ConversationEnded")
     assert ended.body["id"] == first
-    assert stack.own_store(conversation_id) == {first: 2}
+    [(written, calls)] = stack.own_store(conversation_id).items()
+    assert (written, calls > 1) == (first, True)
     assert stack.touch(conversation_id)["result"] == "reopened"
     stack.lifecycle("end", conversation_id, reason="customer_left")
     _, again = stack.wait_for(conversation_id, "ConversationEnded", 2)
@@ -416,7 +463,7 @@ def the_end_hook_writes_once_per_opening_through_a_crash(stack: Stack, conversat
 @scenario
 def not_yet_keeps_it_active_for_as_long_as_the_end_check_asked(stack: Stack, conversation_id: str) -> None:
     stack.touch(conversation_id)
-    busy_until = time.time() + 15
+    busy_until = time.time() + 20
     stack.touch(conversation_id, idle_timeout="PT5S", attributes={"busy_until": str(busy_until)})
     states = set()
     while time.time() < busy_until:
@@ -432,7 +479,7 @@ def not_yet_keeps_it_active_for_as_long_as_the_end_check_asked(stack: Stack, con
 @scenario
 def a_message_after_a_not_yet_is_honoured(stack: Stack, conversation_id: str) -> None:
     stack.touch(conversation_id)
-    busy_until = time.time() + 15
+    busy_until = time.time() + 20
     stack.touch(conversation_id, idle_timeout="PT5S", attributes={"busy_until": str(busy_until)})
     time.sleep(max(0.0, busy_until - 1 - time.time()))
     message = stack.touch(conversation_id)
