@@ -117,6 +117,23 @@ def test_a_parking_that_could_not_be_told_is_told_by_a_later_sweep() -> None:
     assert operations.sweep()["notices"] == 0
 
 
+def test_a_lowered_limit_parks_nobody_without_a_word() -> None:
+    operations = overdue(1, max_attempts=5)
+    operations.functions.broken["c-0"] = "UnavailableError"
+    for _ in range(3):
+        operations.sweep()
+        operations.world.clock.advance(86_400)
+    world = World(settings(max_attempts=2))
+    world.store.items, world.clock.time = operations.world.store.items, operations.world.clock.time
+    world.touch("c-1")
+    lowered = Operations(world)
+    lowered.functions.broken["c-0"] = "UnavailableError"
+    lowered.sweep()
+    assert world.handover.handed == [("c-0", "outbox")]
+    world.drain()
+    assert "ConversationEndFailed" in world.outcomes.types()
+
+
 def test_activity_unparks() -> None:
     operations = overdue(1, max_attempts=1)
     operations.functions.broken["c-0"] = "UnavailableError"

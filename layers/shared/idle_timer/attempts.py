@@ -33,7 +33,7 @@ class Attempts:
             seen = self.overview.read_each([conversation_id]).get(conversation_id)
             if seen is None:
                 return "gone"
-            if rules.is_parked(seen, self.settings):
+            if rules.is_parked(seen):
                 return "parked"
             now = self.clock.now()
             after = rules.stamped(rules.failed_attempt(seen, now, self.settings), seen, now, self.settings)
@@ -42,7 +42,7 @@ class Attempts:
         raise ContendedError("the conversation kept changing while a failed attempt was counted")
 
     def _counted(self, after: Conversation) -> Counted:
-        if not rules.is_parked(after, self.settings):
+        if not rules.is_parked(after):
             return "counted"
         self.telemetry.count("Parked")
         self.tell(after)

@@ -38,12 +38,7 @@ class Cleanup:
         read = self.timers.store.read(conversation_id)
         seen, hold = read.conversation, read.hold
         told, seen = self._tell_of_failure(seen)
-        if (
-            told
-            and event.source == "outbox"
-            and seen is not None
-            and rules.is_parked(seen, self.timers.settings)
-        ):
+        if told and event.source == "outbox" and seen is not None and rules.is_parked(seen):
             # This was all that it was invoked for: what has just been parked is not tried once more.
             firing = Firing(source=event.source, fired_at=fired_at)
             return self._answer(conversation_id, "nothing", seen, hold, firing)

@@ -15,6 +15,7 @@ from idle_timer.timestamps import SECOND_MS, ceil_to, floor_to
 SCHEMA_VERSION = 1
 HISTORY_LENGTH = 6  # keeps an item under 1 KB, which is one DynamoDB write unit
 MIN_NOTICE_MS = 5_000  # Scheduler: a time in the past is unstated, so always ask for a safely future second
+PARKED_PREFIX = "parked#"  # shards of the sweep's index that the sweep leaves to a person
 HOLD_RECHECK_SECONDS = 120  # how soon cleanup looks again while a hold is open
 
 State = Literal["active", "paused", "ended"]
@@ -223,9 +224,9 @@ def sweeps_too_early(conversation: Conversation, settings: Settings, hold: Hold,
     return alone and due is not None and conversation.sweep_at is not None and conversation.sweep_at < due
 
 
-def is_parked(conversation: Conversation, settings: Settings) -> bool:
+def is_parked(conversation: Conversation) -> bool:
     """Whether sweep and redrive have given up on it: a person decides, or activity unparks it."""
-    return conversation.attempts >= settings.max_attempts
+    return (conversation.sweep_shard or "").startswith(PARKED_PREFIX)
 
 
 # --- transitions -----------------------------------------------------------------------------------------------------
@@ -433,7 +434,7 @@ def forgotten(before: Conversation, at: int, settings: Settings) -> Conversation
 def failed_attempt(before: Conversation, now: int, settings: Settings) -> Conversation:
     """A cleanup through sweep or redrive failed; at the configured number it is parked and a person is told."""
     after = replace(before, attempts=before.attempts + 1)
-    if after.attempts != settings.max_attempts:
+    if after.attempts < settings.max_attempts or is_parked(before):
         return after
     after = _next(after, now, "parked")
     return _owing(after, _outcome(after, "ConversationEndFailed", now, reason="max_attempts"))
@@ -605,8 +606,10 @@ def stamped(
     if after.attempts and sweep_at is not None:
         sweep_at = now + grace_ms * 2 ** min(after.attempts - 1, 10)
     shard = f"{zlib.crc32(after.conversation_id.encode()) % settings.sweep_shards:02d}"
-    if after.attempts >= settings.max_attempts:
-        shard = f"parked#{shard}"
+    # Only a counted failure parks, and with a notice: a lowered limit must not do so in passing.
+    counted = seen is not None and (after.attempts > seen.attempts or is_parked(seen))
+    if counted and after.attempts >= settings.max_attempts:
+        shard = PARKED_PREFIX + shard
     expires_at = None
     if after.state == "ended" and not after.outbox:
         expires_at = after.expires_at or now // SECOND_MS + settings.retain_ended_days * 86_400

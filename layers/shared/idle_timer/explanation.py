@@ -49,7 +49,7 @@ def explained(conversation: Conversation | None, settings: Settings, hold: Hold,
     credit = hold.credit(conversation.last_activity_at, now)
     if conversation.state != "ended" and credit:
         sentences.append(f"It is credited with {_seconds(credit)} of holds.")
-    if rules.is_parked(conversation, settings):
+    if rules.is_parked(conversation):
         sentences.append(
             f"It is parked after {conversation.attempts} failed attempts: read cleanup's log for the cause,"
             " mend it, then retry. A new message unparks it, too."

@@ -84,7 +84,7 @@ class Inspection:
             "due_at": None if due is None else format_time(due),
             "remaining_seconds": None if due is None else max(0.0, (due - now) / SECOND_MS),
             "attempts": conversation.attempts,
-            "parked": rules.is_parked(conversation, settings),
+            "parked": rules.is_parked(conversation),
         }
         if conversation.state == "ended":
             row |= {
@@ -199,7 +199,7 @@ class Inspection:
         now = self.clock.now()
         since = now + 1 if which == "pending" else 0
         until = now if which == "overdue" else FOREVER
-        prefix = "parked#" if which == "parked" else ""
+        prefix = rules.PARKED_PREFIX if which == "parked" else ""
         shards = [f"{prefix}{number:02d}" for number in range(self.settings.sweep_shards)]
         first = None if asked.next is None else _transparent(asked.next)
         if first is not None and first.shard not in shards:
@@ -219,7 +219,7 @@ class Inspection:
                 after = page.after
 
     def _matches(self, item: Conversation, asked: Filters, which: str) -> bool:
-        parked = rules.is_parked(item, self.settings)
+        parked = rules.is_parked(item)
         overdue = item.sweep_at is not None and item.sweep_at <= self.clock.now()
         fits = {
             "overdue": overdue and not parked,

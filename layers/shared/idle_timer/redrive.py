@@ -117,7 +117,7 @@ class Redrive:
             except _MalformedError:
                 continue
         items = self.overview.read_each(sorted(each for each in ids if each is not None))
-        return {id_ for id_, item in items.items() if rules.is_parked(item, self.settings)}
+        return {id_ for id_, item in items.items() if rules.is_parked(item)}
 
     def _park(self, record: Record, why: str) -> bool:
         try:

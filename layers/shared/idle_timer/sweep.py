@@ -155,7 +155,7 @@ class Sweep:
 
     def _shards(self) -> list[str]:
         numbers = [f"{number:02d}" for number in range(self.settings.sweep_shards)]
-        return [*numbers, *(f"parked#{number}" for number in numbers)]
+        return [*numbers, *(f"{rules.PARKED_PREFIX}{number}" for number in numbers)]
 
     def _hand_to_cleanup(self, entries: tuple[IndexEntry, ...], until: int, progress: _Progress) -> None:
         items = self.overview.read_each([entry.conversation_id for entry in entries]) if entries else {}
@@ -165,7 +165,7 @@ class Sweep:
 
     def _call(self, item: Conversation, until: int) -> Call | None:
         """The index lags behind: only what the item itself says counts."""
-        if rules.is_parked(item, self.settings):
+        if rules.is_parked(item):
             owed = any(rules.is_failure_notice(entry) for entry in item.outbox.values())
             return _cleanup(item.conversation_id, "outbox") if owed else None
         overdue = item.sweep_at is not None and item.sweep_at <= until
@@ -223,7 +223,7 @@ class Sweep:
         if item is None or item.state == "ended":
             return True
         grace_ms = self.settings.sweep_grace_seconds * SECOND_MS
-        return timer.at + grace_ms < self.clock.now() and not rules.is_parked(item, self.settings)
+        return timer.at + grace_ms < self.clock.now() and not rules.is_parked(item)
 
     # --- the end of an invocation ---
 
