@@ -17,7 +17,7 @@ install: $(VENV)/.installed-test ## Install all development tools into .venv
 build: $(VENV)/.installed-demo ## Build functions and layer with sam
 	sam build
 
-demo: $(VENV)/.installed-demo ## Watch it work: build, deploy onto a local stack, three customers, a verdict (TRACE=file.csv SPEED=60 LIMIT=40 replays real timings)
+demo: $(VENV)/.installed-demo ## Watch it work: build, deploy onto a local stack, five customers, a verdict (TRACE=file.csv SPEED=60 LIMIT=40 replays real timings)
 	python -m tests.local.demo $(if $(TRACE),--trace "$(TRACE)") $(if $(SPEED),--speed "$(SPEED)") $(if $(LIMIT),--limit "$(LIMIT)")
 
 local: $(VENV)/.installed-demo ## Keep a local stack up, and print how a backend reaches it (HOST_ADDRESS=172.17.0.1: containers as well)

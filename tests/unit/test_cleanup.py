@@ -472,5 +472,6 @@ def test_shadow_mode_says_what_it_would_end_and_changes_nothing() -> None:
     world.sessions.live[KEY] = CART
     seen = world.item()
     assert world.fire()["decision"] == "would_end"
+    assert world.telemetry.totals["WouldEnd"] == 1
     assert world.clock.time == at(301), "warnings are not due either"
     assert (world.item(), world.sessions.live, world.outcomes.published) == (seen, {KEY: CART}, [])

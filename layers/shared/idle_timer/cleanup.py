@@ -197,6 +197,8 @@ class Cleanup:
             count("ConversationsWarned")
         elif decision == "rearmed":
             count("Rearmed")
+        elif decision == "would_end":
+            count("WouldEnd")
         if decision in ("ended", "warned"):
             count("EndLatenessSeconds", self._lateness_seconds(after))
 
