@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build test lint demo local clean
+.PHONY: help install build test lint demo local bench preflight clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,12 @@ lint: $(VENV)/.installed-test ## Formatting, lint and types
 
 test: lint build ## All checks, as CI runs them: lint, types, unit, integration, end to end
 	pytest --numprocesses 3 --dist loadfile
+
+bench: $(VENV)/.installed-test ## Measure everything against its targets; needs valgrind (TIMINGS=file.csv: real gaps; ONLY="warm slack": parts)
+	python -m tests.bench $(if $(TIMINGS),--timings "$(TIMINGS)") $(if $(ONLY),--only $(ONLY))
+
+preflight: $(VENV)/.installed-test ## Quotas, cost and the alternatives for your traffic (ARGS="--messages-per-second 500 --region eu-north-1"; ARGS=--help)
+	python -m tests.bench.preflight $(ARGS)
 
 clean: ## Remove what the commands above made
 	rm -rf $(VENV) .aws-sam .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
