@@ -1,0 +1,71 @@
+"""The fast set of the race explorer; `python -m tests.explorer --deep` has the rest."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.explorer import sets
+from tests.explorer.mutants import MUTANTS, Mutant
+from tests.explorer.scenarios import KINDS, by_name
+from tests.explorer.search import Explorer, Scenario
+
+SECONDS = 90  # for each set, on a slow machine; the whole takes well under a minute on an idle one
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The protocol warns in runs that are meant to go wrong."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def all_kept(scenarios: Iterator[Scenario]) -> sets.Summary:
+    broken: list[str] = []
+    summary = sets.explore(scenarios, until=time.monotonic() + SECONDS, say=broken.append)
+    print(summary.line())
+    assert not summary.broken, "\n".join(broken)
+    return summary
+
+
+def test_any_two_operations_at_once_keep_every_promise() -> None:
+    assert all_kept(sets.pairs(KINDS, sets.QUIET)).scenarios == 720
+
+
+def test_the_central_ones_keep_them_with_any_one_disturbance() -> None:
+    all_kept(sets.pairs(sets.CORE, sets.ANY_ONE))
+
+
+def test_three_operations_at_once_keep_every_promise() -> None:
+    all_kept(each for each in sets.triples(sets.QUIET) if not sets.is_long(each))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_explorer_notices(mutant: Mutant) -> None:
+    with mutant.at_large() as wire:
+        explorer = Explorer(sets.machine(wire), by_name(mutant.caught_in))
+        report = explorer.explore(until=time.monotonic() + SECONDS)
+    assert report.broken.startswith(mutant.breaks), report.broken or "nothing"
+    assert report.story[-1] == f"Broken: {report.broken}"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_a_mutant_breaks_the_real_protocol_keeps(mutant: Mutant) -> None:
+    report = Explorer(sets.machine(), by_name(mutant.caught_in)).explore(until=time.monotonic() + SECONDS)
+    assert report.broken == ""
+
+
+def test_a_seed_tells_the_same_run_again() -> None:
+    mutant = MUTANTS[0]
+    with mutant.at_large() as wire:
+        found = Explorer(sets.machine(wire), by_name(mutant.caught_in)).explore()
+        name, _, moves = found.seed.partition(":")
+        again = Explorer(sets.machine(wire), by_name(name))
+        assert again.tell(tuple(map(int, moves.split(".")))) == found.story
+
+
+def test_running_out_of_time_is_a_failure() -> None:
+    report = Explorer(sets.machine(), by_name("touch+cleanup@fired/00000")).explore(until=0)
+    assert report.broken.startswith("out of time")
