@@ -9,6 +9,7 @@ MINUTE_MS = 60_000
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,8})H)?(?:(\d{1,8})M)?(?:(\d{1,8})S)?)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 
 def parse_time(text: object) -> int:
@@ -27,6 +28,8 @@ def parse_time(text: object) -> int:
     )
     if milliseconds < 0:
         raise ValueError("must not be before 1970")
+    if milliseconds > _LAST_MS:
+        raise ValueError("is not a time that exists")  # in UTC: it could not be formatted again
     return milliseconds
 
 
