@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from idle_timer.conversation import Hold
+from idle_timer.errors import InvalidEventError
 from tests.fakes import steps
 from tests.fakes.operations import ARN, Context, Operations
 from tests.fakes.system import NOON
@@ -120,6 +121,24 @@ def test_a_lost_pause_is_as_bad_as_a_lost_cleanup() -> None:
     assert operations.world.item().state == "paused"
 
 
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        ("not a batch", "event: must be a JSON object"),
+        ({"Records": None}, "Records: "),
+        ({"Records": [{**from_schedule(), "body": None}]}, "Records.0.body: must be a string"),
+        (
+            {"Records": [{**from_schedule(), "attributes": {}}]},
+            "Records.0.attributes.SentTimestamp: is needed",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_no_batch_of_messages_is_refused(event: Any, problem: str) -> None:
+    with pytest.raises(InvalidEventError, match=problem):
+        idle().redriver.redrive(event, Context())
+
+
 def test_an_event_of_another_shape_goes_to_lifecycle_as_it_came() -> None:
     operations = idle()
     contact_event = {"source": "aws.connect", "detail": {"contactId": "x"}}
@@ -134,6 +153,7 @@ def test_an_event_of_another_shape_goes_to_lifecycle_as_it_came() -> None:
     [
         (record("not JSON"), "unreadable"),
         (record('["a list"]'), "unreadable"),
+        (record("[" * 100_000), "unreadable"),
         (record({"version": 1, "source": "schedule"}), "invalid_event"),
         (record({"version": 1, "conversation_id": "", "source": "schedule"}), "invalid_event"),
         (from_function("stranger", {"conversation_id": "c-1"}), "unknown_function"),

@@ -9,9 +9,11 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.htm
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from aws_lambda_powertools import Logger
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel, to_pascal
 
 from idle_timer import conversation as rules
 from idle_timer import messages
@@ -28,6 +30,31 @@ _logger = Logger(child=True)
 
 Record = Mapping[str, Any]
 """A message as Lambda hands it over from SQS."""
+
+_STRICT = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class _Attributes(BaseModel):
+    model_config = _STRICT | ConfigDict(alias_generator=to_pascal)
+
+    sent_timestamp: Annotated[str, Field(pattern=r"^[0-9]{1,14}$")]  # epoch ms
+
+
+class _Message(BaseModel):
+    model_config = _STRICT | ConfigDict(alias_generator=to_camel)
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    attributes: _Attributes
+
+
+class _Batch(BaseModel):
+    """What redrive needs of SQS's envelope; anything may be in the bodies."""
+
+    model_config = _STRICT | ConfigDict(alias_generator=to_pascal)
+
+    records: list[_Message]
 
 
 class _MalformedError(Exception):
@@ -58,7 +85,11 @@ class Redrive:
     queues: FailureQueues
 
     def redrive(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """A batch of the failure queue. Answers which messages stay in it (`batchItemFailures`)."""
+        """A batch of the failure queue. Answers which messages stay in it (`batchItemFailures`).
+
+        Raises InvalidEventError for anything but such a batch.
+        """
+        messages.parse(_Batch, event)
         left = {record["messageId"]: record for record in event["Records"]}
         try:
             with guard(context, MARGIN_SECONDS):
@@ -133,7 +164,7 @@ class Redrive:
     def _read(self, record: Record) -> _Failed:
         try:
             body = json.loads(record["body"])
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: nested too deeply
             raise _MalformedError("unreadable") from None
         if not isinstance(body, dict):
             raise _MalformedError("unreadable")
