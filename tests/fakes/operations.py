@@ -55,6 +55,7 @@ class MemoryOverview:
         self, shard: str, *, since: int = 0, until: int, after: IndexEntry | None = None, limit: int = 20
     ) -> IndexPage:
         def page() -> IndexPage:
+            assert since <= until, "DynamoDB refuses such a BETWEEN"
             found = sorted(
                 (entry for entry in self._all() if entry.shard == shard and since <= entry.sweep_at <= until),
                 key=_order,

@@ -1,5 +1,6 @@
 """What operators see and may do; looking changes nothing."""
 
+import base64
 import copy
 import json
 from typing import Any
@@ -411,6 +412,19 @@ def test_an_operators_mistake_is_told_in_one_line(event: object, problem: str) -
         operations.inspection.inspect(event)
     assert problem in str(mistake.value)
     assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize("moment", ["Infinity", "-1", "1" + "0" * 400, "null", '"x"'])
+def test_a_next_that_no_list_has_answered_is_refused(moment: str) -> None:
+    forged = base64.urlsafe_b64encode(f'["00", {moment}, "c-1"]'.encode()).decode()
+    with pytest.raises(InvalidEventError, match="next: is not one that a list has answered"):
+        stack("c-1").inspect("list", which="pending", next=forged)
+
+
+def test_a_next_from_beyond_now_is_no_reason_to_fail() -> None:
+    operations = stack(*(f"c-{number}" for number in range(30)))
+    further = operations.inspect("list", which="pending", limit=5)["next"]
+    assert operations.inspect("list", which="overdue", next=further)["conversations"] == []
 
 
 def test_a_page_of_another_list_is_refused() -> None:

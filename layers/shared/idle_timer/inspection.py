@@ -204,6 +204,10 @@ class Inspection:
         first = None if asked.next is None else _transparent(asked.next)
         if first is not None and first.shard not in shards:
             raise InvalidEventError("invalid event: next: belongs to another list")
+        if first is not None:
+            until = max(
+                until, first.sweep_at
+            )  # hosts' clocks differ, and a query refuses a start beyond its end
         for shard in shards[shards.index(first.shard) if first else 0 :]:
             here = first if first is not None and first.shard == shard else None
             begin = max(since, here.sweep_at) if here else since
@@ -287,6 +291,9 @@ def _opaque(entry: IndexEntry) -> str:
 def _transparent(text: str) -> IndexEntry:
     try:
         shard, sweep_at, conversation_id = json.loads(base64.urlsafe_b64decode(text.encode()))
-        return IndexEntry(str(shard), int(sweep_at), str(conversation_id))
-    except (ValueError, TypeError):
-        raise InvalidEventError("invalid event: next: is not one that a list has answered") from None
+        entry = IndexEntry(str(shard), int(sweep_at), str(conversation_id))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        entry = None
+    if entry is None or not 0 <= entry.sweep_at <= FOREVER:
+        raise InvalidEventError("invalid event: next: is not one that a list has answered")
+    return entry
