@@ -205,9 +205,8 @@ class Inspection:
         if first is not None and first.shard not in shards:
             raise InvalidEventError("invalid event: next: belongs to another list")
         if first is not None:
-            until = max(
-                until, first.sweep_at
-            )  # hosts' clocks differ, and a query refuses a start beyond its end
+            # Hosts' clocks differ, and a query refuses a start beyond its end.
+            until = max(until, first.sweep_at)
         for shard in shards[shards.index(first.shard) if first else 0 :]:
             here = first if first is not None and first.shard == shard else None
             begin = max(since, here.sweep_at) if here else since

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aws_lambda_powertools import Logger
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 from pydantic.alias_generators import to_camel, to_pascal
 
 from idle_timer import conversation as rules
@@ -45,7 +45,7 @@ class _Message(BaseModel):
 
     message_id: str
     receipt_handle: str
-    body: str
+    body: InstanceOf[str]  # whatever is in it: one message must not keep the others from being read
     attributes: _Attributes
 
 
