@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from idle_timer import conversation as rules
 from idle_timer.conversation import Hold
 from idle_timer.errors import InvalidEventError, UnavailableError
 from idle_timer.ports import IndexEntry
@@ -372,3 +373,17 @@ def test_the_audit_goes_on_where_it_was() -> None:
         assert operations.control.lease is not None
         tokens.append(operations.control.lease.audit_token)
     assert tokens == ["2", "4", None, "2"]
+
+
+def test_that_it_failed_is_told_before_what_fails_is_tried_again() -> None:
+    operations = overdue(1, max_attempts=1)
+    world = operations.world
+    world.steps.twist("outcomes.publish", steps.failing(RuntimeError("refused")))
+    operations.sweep()  # ended, and its outcome not published
+    assert world.item("c-0").state == "ended"
+    kinds = [entry.body.get("type") for _, entry in rules.owed(world.item("c-0"))]
+    assert kinds == ["ConversationEndFailed", "ConversationEnded"]
+    world.drain()
+    assert world.outcomes.types() == ["ConversationEndFailed"]
+    operations.inspect("retry", conversation_id="c-0")
+    assert world.outcomes.types() == ["ConversationEndFailed", "ConversationEnded"]
