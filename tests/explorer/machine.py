@@ -23,6 +23,7 @@ from idle_timer.ports import Lease
 from idle_timer.settings import Settings
 from idle_timer.timestamps import format_time
 from tests.explorer import promises
+from tests.fakes import operations
 from tests.fakes.operations import ACCESS, Context, Operations
 from tests.fakes.scheduler import Schedule
 from tests.fakes.sessions import Session, Tombstone
@@ -54,7 +55,9 @@ class Raised:
 _PARTS = frozenset(  # without a state of their own
     {"Timers", "Timer", "Cleanup", "Sweep", "Redrive", "Attempts", "guard", "Context"}
 )
-_STANDING_STILL = SimpleNamespace(monotonic=lambda: 0.0)  # no Lambda deadline comes nearer
+_STANDING_STILL = SimpleNamespace(
+    monotonic=lambda: 0.0, sleep=lambda seconds: None
+)  # no Lambda deadline comes nearer
 _PLAIN = (str, int, float, bool, type(None), frozenset)
 _NAMES = [each.name for each in fields(Conversation)]
 
@@ -121,7 +124,7 @@ class Budget(NamedTuple):
 NOTHING_MORE = Budget()
 
 
-class World(NamedTuple):
+class _World(NamedTuple):
     """Everything outside the operations. `item`, `published` and `committed` are numbers of interned values."""
 
     item: int
@@ -139,9 +142,22 @@ class World(NamedTuple):
     excused: bool  # something happened that only the sweep can make good
     budget: Budget
 
+
+class World(_World):
+    """Hashed once: it is part of many keys."""
+
+    _hash: int
+
     @property
     def now(self) -> int:
         return self.times[-1]
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash = super().__hash__()
+            return self._hash
 
 
 @dataclass(frozen=True)
@@ -205,6 +221,9 @@ class Script(Steps):
         return answer
 
 
+_UNKNOWN: list[Any] = []
+
+
 class Table(dict[str, Conversation]):
     """The table: of the world, not of what an operation knows."""
 
@@ -216,7 +235,7 @@ def standing(traceback: TracebackType | None) -> Hashable:
     while traceback is not None:
         frame = traceback.tb_frame
         if frame.f_globals["__name__"].startswith("idle_timer."):
-            known = tuple([(name, _known(value)) for name, value in sorted(frame.f_locals.items())])
+            known = tuple([(name, _known(value)) for name, value in frame.f_locals.items()])
             frames.append((frame.f_code.co_qualname, traceback.tb_lasti, known))
         traceback = traceback.tb_next
     return tuple(frames)
@@ -234,10 +253,13 @@ def _known(value: Any) -> Hashable:
         return value.__qualname__ if hasattr(value, "__qualname__") else repr(value)
     if isinstance(value, ModuleType):
         return value.__name__
+    if isinstance(value, set):
+        return frozenset(value)
     try:
         return freeze(value)
     except (AssertionError, TypeError):
-        return (type(value).__name__, id(value))  # not known: taken for different
+        _UNKNOWN.append(value)  # kept, so that its id stays its own
+        return (type(value).__name__, id(value))
 
 
 class Interned:
@@ -316,8 +338,7 @@ class Machine:
         self.runs += 1
         node = Node(self.runs, event, attempt, log, steps)
         try:
-            with patch.object(deadline, "time", _STANDING_STILL):
-                node.answer = self._call(event)
+            node.answer = self._call(event)
             place: Hashable = freeze(node.answer)
         except Pending as pending:
             node.call, node.args, node.effect = pending.name, pending.call_args, pending.effect
@@ -333,18 +354,19 @@ class Machine:
         given = dict(event.fields)
         if event.kind == "touch":
             assert event.at is not None
+            if "stages" in given:
+                given["stages"] = [dict(stage) for stage in given["stages"]]
             body = {"conversation_id": ID, "occurred_at": format_time(event.at), **given}
             return self.fakes.timer.touch(messages.parse(messages.TouchEvent, body))
         if event.kind == "cleanup":
             body = {"version": 1, "conversation_id": ID, "source": "schedule", **given}
             return self.fakes.cleaner.cleanup(messages.parse(messages.CleanupEvent, body))
-        if event.kind == "sweep":
-            return self.operations.sweep()
-        if event.kind == "redrive":
-            left = self.operations.redriver.redrive({"Records": [_record(given)]}, Context())
-            if left["batchItemFailures"]:
-                raise GoneError("the message stays in the failure queue")
-            return {"result": "redriven"}
+        if event.kind in ("sweep", "redrive"):
+            with (
+                patch.object(deadline, "time", _STANDING_STILL),
+                patch.object(operations, "time", _STANDING_STILL),
+            ):
+                return self._sweep() if event.kind == "sweep" else self._redrive(given)
         assert event.at is not None
         body = {"action": event.kind, "conversation_id": ID, **given}
         if self.lifecycle_has_time:
@@ -353,6 +375,15 @@ class Machine:
         if until is not None:
             body["until"] = format_time(event.at + until)
         return self.fakes.timer.lifecycle(messages.parse(messages.LifecycleEvent, body))
+
+    def _sweep(self) -> Any:
+        return self.operations.sweep()
+
+    def _redrive(self, given: Mapping[str, Any]) -> Any:
+        left = self.operations.redriver.redrive({"Records": [_record(given)]}, Context())
+        if left["batchItemFailures"]:
+            raise GoneError("the message stays in the failure queue")
+        return {"result": "redriven"}
 
     # --- the outside ---
 

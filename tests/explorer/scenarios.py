@@ -8,10 +8,14 @@ FIRST = START + 123  # the activity that the timers of the setups were armed for
 
 OPENED = Event("touch", "first", FIRST)
 
+WITH_A_WARNING = Event("touch", "first", FIRST, (("stages", ((("name", "still_there"), ("after", 60)),)),))
+
 SITUATIONS: dict[str, tuple[Event | str | int, ...]] = {
     "new": (1_000,),
     "active": (200, OPENED, 10_000),
     "fired": (200, OPENED, "fire"),
+    "warning": (200, WITH_A_WARNING, "fire"),
+    "warned": (200, WITH_A_WARNING, "fire", "run", Event("cleanup", "first look"), "fire"),
     "lost": (200, OPENED, "lose the timer", 599_800),
     "ended": (200, OPENED, "fire", "run", Event("cleanup", "end of it"), 2_000),
     "paused": (200, OPENED, 10_000, Event("pause", "handed over", START + 10_000), "run", 5_000),
@@ -23,6 +27,8 @@ NOW = {
     "new": START + 1_000,
     "active": START + 10_200,
     "fired": START + 302_000,
+    "warning": START + 62_000,
+    "warned": START + 303_000,
     "lost": START + 600_000,
     "ended": START + 304_000,
     "paused": START + 15_200,

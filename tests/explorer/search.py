@@ -353,27 +353,31 @@ class Explorer:
 
     def _leaves_only_the_sweep(self, world: World, node: Node) -> bool:
         """Whether nobody else makes good that this operation was never finished. A message that only moved the activity
-        is made good by the timer before it: it fires, sees the activity, and is set anew."""
+        is made good by the timer before it: it fires, sees the activity, and is set anew. Unless there are warnings: the
+        timer may have been set for the end, and the first warning is to come before that."""
         item = self.machine.item(world)
         opened_it = item is not None and item.opening_id.startswith(f"{node.event.label}/")
-        return node.event.kind != "touch" or bool(node.event.fields) or opened_it
+        has_warnings = item is not None and bool(item.stages)
+        return node.event.kind != "touch" or bool(node.event.fields) or opened_it or has_warnings
 
     def _with(self, state: State, position: int, world: World, running: Running) -> State:
         operations = (*state.operations[:position], running, *state.operations[position + 1 :])
+        if len(world.times) == 1:
+            return State(world, operations)
         # Times that nobody can read any more are forgotten.
-        oldest = min(
-            (
-                0 if each is None else each.since
-                for each in operations
-                if each is None or each.node is not None
-            ),
-            default=len(world.times) - 1,
-        )
+        oldest = len(world.times) - 1
+        for each in operations:
+            if each is None:
+                oldest = 0
+            elif each.node is not None and each.since < oldest:
+                oldest = each.since
         if oldest:
             world = world._replace(times=world.times[oldest:])
             operations = tuple(
-                each if each is None or each.node is None else Running(each.node, each.since - oldest)
-                for each in operations
+                [
+                    each if each is None or each.node is None else Running(each.node, each.since - oldest)
+                    for each in operations
+                ]
             )
         return State(world, operations)
 
@@ -438,6 +442,9 @@ class Explorer:
             own = before.idle_timeout_seconds
             timeout = settings.idle_timeout_seconds if own is None else own
             due = -(-max(before.last_activity_at + timeout * 1_000, before.not_before or 0) // 1_000) * 1_000
+            if before.stage_at is not None and before.stages:  # a late warning leaves the full notice
+                notice = timeout - before.stages[before.stage - 1].after
+                due = max(due, -(-(before.stage_at + notice * 1_000) // 1_000) * 1_000)
             is_due = timeout and world.now >= due + settings.clock_skew_allowance_ms
             if is_due and after.state == "active" and after.stage == before.stage:
                 return world, "never forgotten: the timer fired when the end was due, and it did not end"

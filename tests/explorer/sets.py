@@ -18,6 +18,8 @@ ANY_TWO = Budget(advances=2, hostile=2, crashes=1, gone=1, together=2)
 ANY_THREE = Budget(advances=2, hostile=2, crashes=1, together=3)
 
 CORE = ("touch", "cleanup", "end", "pause", "resume")
+LONG = ("fired", "warning", "warned", "lost")
+CENTRAL = ("new", "active", "fired", "ended", "paused")
 
 
 def machine(wire: Callable[[Machine], None] = lambda machine: None) -> Machine:
@@ -25,10 +27,12 @@ def machine(wire: Callable[[Machine], None] = lambda machine: None) -> Machine:
     return Machine(settings(session_url_secret_arn="arn", sweep_shards=1), wire)  # noqa: S106 - an ARN
 
 
-def pairs(kinds: tuple[str, ...], budget: Budget) -> Iterator[Scenario]:
-    """All pairs of these, in every situation."""
+def pairs(
+    kinds: tuple[str, ...], budget: Budget, situations: Iterable[str] = tuple(SITUATIONS)
+) -> Iterator[Scenario]:
+    """All pairs of these, in each of the situations."""
     for both in combinations_with_replacement(kinds, 2):
-        for situation in SITUATIONS:
+        for situation in situations:
             yield scenario(both, situation, budget)
 
 
@@ -43,15 +47,15 @@ def is_long(each: Scenario) -> bool:
     kinds = [event.kind for event in each.operations]
     return (
         len(kinds) == 3
-        and each.name.partition("@")[2].partition("/")[0] in ("fired", "lost")
+        and each.name.partition("@")[2].partition("/")[0] in LONG
         and (sum(kind in ("cleanup", "sweep", "redrive") for kind in kinds) > 1 or "pause" in kinds)
     )
 
 
 def fast() -> Iterator[Scenario]:
-    """Every pair undisturbed, the central ones with any one disturbance, most triples."""
-    yield from pairs(KINDS, QUIET)
-    yield from pairs(CORE, ANY_ONE)
+    """Every pair undisturbed, the core ones with any one disturbance, most triples."""
+    yield from pairs(KINDS, QUIET, CENTRAL)
+    yield from pairs(CORE, ANY_ONE, CENTRAL)
     yield from (each for each in triples(QUIET) if not is_long(each))
 
 
@@ -85,6 +89,19 @@ class Summary:
         self.slowest = max(self.slowest, (report.seconds, report.states, report.scenario))
         if report.broken:
             self.broken.append(report)
+
+    def merge(self, other: "Summary") -> "Summary":
+        """Of two halves that ran at the same time."""
+        return Summary(
+            self.scenarios + other.scenarios,
+            self.states + other.states,
+            self.sequences + other.sequences,
+            self.ends + other.ends,
+            self.swept + other.swept,
+            max(self.seconds, other.seconds),
+            self.broken + other.broken,
+            max(self.slowest, other.slowest),
+        )
 
     def line(self) -> str:
         return (

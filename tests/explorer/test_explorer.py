@@ -11,7 +11,7 @@ from tests.explorer.mutants import MUTANTS, Mutant
 from tests.explorer.scenarios import KINDS, by_name
 from tests.explorer.search import Explorer, Scenario
 
-SECONDS = 90  # for each set, on a slow machine; the whole takes well under a minute on an idle one
+SECONDS = 300  # for each set, on a machine that is busy with much else; the whole takes half a minute on an idle one
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +31,13 @@ def all_kept(scenarios: Iterator[Scenario]) -> sets.Summary:
 
 
 def test_any_two_operations_at_once_keep_every_promise() -> None:
-    assert all_kept(sets.pairs(KINDS, sets.QUIET)).scenarios == 720
+    all_pairs = len(KINDS) * (len(KINDS) + 1) // 2
+    summary = all_kept(sets.pairs(KINDS, sets.QUIET, sets.CENTRAL))
+    assert summary.scenarios == all_pairs * len(sets.CENTRAL)
 
 
-def test_the_central_ones_keep_them_with_any_one_disturbance() -> None:
-    all_kept(sets.pairs(sets.CORE, sets.ANY_ONE))
+def test_the_core_ones_keep_them_with_any_one_disturbance() -> None:
+    all_kept(sets.pairs(sets.CORE, sets.ANY_ONE, sets.CENTRAL))
 
 
 def test_three_operations_at_once_keep_every_promise() -> None:
@@ -51,9 +53,9 @@ def test_the_explorer_notices(mutant: Mutant) -> None:
     assert report.story[-1] == f"Broken: {report.broken}"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_what_a_mutant_breaks_the_real_protocol_keeps(mutant: Mutant) -> None:
-    report = Explorer(sets.machine(), by_name(mutant.caught_in)).explore(until=time.monotonic() + SECONDS)
+@pytest.mark.parametrize("name", sorted({mutant.caught_in for mutant in MUTANTS}))
+def test_where_mutants_are_noticed_the_real_protocol_keeps_every_promise(name: str) -> None:
+    report = Explorer(sets.machine(), by_name(name)).explore(until=time.monotonic() + SECONDS)
     assert report.broken == ""
 
 
