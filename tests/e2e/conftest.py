@@ -7,7 +7,8 @@ import pytest
 
 from tests.local.stack import LocalStack
 
-BUILD = "PYTEST_XDIST_WORKER" not in os.environ  # parallel workers share what `make test` has built before them
+# Parallel workers share what `make test` has built before them.
+BUILD = "PYTEST_XDIST_WORKER" not in os.environ
 
 
 @pytest.fixture(scope="session")
