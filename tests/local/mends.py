@@ -66,7 +66,7 @@ def apply(gate: Gate, interpreter: str) -> None:
     point_functions_here()
     tell_functions_apart(gate)
     report_what_a_function_raised()
-    retry_events_as_lambda_does()
+    retry_events_as_lambda_does(gate)
     invoke_rule_targets_as_events(gate)
     name_the_alias_to_event_source_targets()
     crash_functions_on_demand(gate)
@@ -158,7 +158,10 @@ async def _deliver(gate: Gate, schedule: Mapping[str, Any], due: float) -> None:
     if denial := _denial(target["RoleArn"], "sqs:SendMessage", queue):
         LOGGER.error("%s: event lost", denial)
         return
-    await _ask("sqs", *_sqs_message(queue, payload, attributes))
+    sent = gate.arrived(
+        "sqs", "SendMessage", "scheduler.amazonaws.com", {"QueueUrl": queue, "MessageBody": payload}
+    )
+    sent.status, _, _ = await _ask("sqs", *_sqs_message(queue, payload, attributes))
 
 
 def _default_input(schedule: Mapping[str, Any], due: float) -> str:
@@ -362,6 +365,7 @@ def _denial(role: str, action: str, resource: str) -> str:
     key = "ASIA" + hashlib.sha256(session.encode()).hexdigest()[:16].upper()
     secret = {"SecretAccessKey": key, "SessionToken": key}
     sts.register_session(key, {"Arn": session, "UserId": f"{key}:scheduler", **secret})
+    iam_evaluator.pin_request_origin("127.0.0.1", True)  # AWS's services talk TLS among each other
     denied = iam_evaluator.enforce(key, action, action.split(":")[0], get_region(), resource_arn=resource)
     return f"{role} is not authorized to perform: {action} on resource: {resource}" if denied else ""
 
@@ -451,7 +455,7 @@ def report_what_a_function_raised() -> None:
     lambda_svc._execute_function_warm = handle
 
 
-def retry_events_as_lambda_does() -> None:
+def retry_events_as_lambda_does(gate: Gate) -> None:
     """Asynchronous invocations.
 
     Upstream looks up the retries and destinations of ``$LATEST`` whatever alias was invoked, gives every retry a
@@ -517,8 +521,15 @@ def retry_events_as_lambda_does() -> None:
             },
             "responsePayload": result.get("body"),
         }
-        method, path, headers, body = _sqs_message(destination, json.dumps(record), {})
-        app.call_service_handler_sync(app.SERVICE_HANDLERS["sqs"], method, path, headers, body, {})
+
+        async def send(*request: Any) -> Any:
+            # Lambda sends it with the function's role, and so in its name.
+            call = gate.arrived("sqs", "SendMessage", name, {"QueueUrl": destination, "MessageBody": record})
+            response = await app.SERVICE_HANDLERS["sqs"](*request)
+            call.status = response[0]
+            return response
+
+        app.call_service_handler_sync(send, *_sqs_message(destination, json.dumps(record), {}), {})
 
     def handle(function: dict[str, Any], event: Any) -> None:
         threading.Thread(
