@@ -1,12 +1,16 @@
 """Entry point of lifecycle: pause, resume, end and extend, from the backend; contact events of Amazon Connect."""
 
+import gc
 import os
 from typing import Any
 
+if IS_LAMBDA := "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    gc.disable()  # until all is ready: nothing of what follows is garbage
+
 from idle_timer import bootstrap, connect, edge
 
-if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:  # only inside Lambda: clients are made while the function starts
-    bootstrap.timer()
+if IS_LAMBDA:
+    bootstrap.start(bootstrap.timer, "dynamodb", "scheduler")
 
 
 @edge.handler

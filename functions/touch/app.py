@@ -1,12 +1,16 @@
 """Entry point of touch: the backend invokes it on each message."""
 
+import gc
 import os
 from typing import Any
 
+if IS_LAMBDA := "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    gc.disable()  # until all is ready: nothing of what follows is garbage
+
 from idle_timer import bootstrap, edge, messages
 
-if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:  # only inside Lambda: clients are made while the function starts
-    bootstrap.timer()
+if IS_LAMBDA:
+    bootstrap.start(bootstrap.timer, "dynamodb", "scheduler")
 
 
 @edge.handler

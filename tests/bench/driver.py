@@ -68,11 +68,11 @@ def main(folder: str, ready: str, count: int, transport: str) -> None:
     """See above."""
     sys.path.insert(0, folder)
     made = note_clients() if transport == "clients" else []
+    if transport != "wire":
+        stub_http()
     app = importlib.import_module("app")
     if ready:
         getattr(importlib.import_module("idle_timer.bootstrap"), ready)(*([ARN] if ready == "sweep" else []))
-    if transport in ("stub", "memory") and count:
-        stub_http()
     for _ in range(count):
         app.handler({"conversation_id": CONVERSATION}, Context)
     if transport == "clients":

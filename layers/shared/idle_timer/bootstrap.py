@@ -1,28 +1,65 @@
 """Wires the protocol to the real services, once per process. Nothing happens at import."""
 
 import functools
+import gc
 import os
+import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from idle_timer.adapters.aws import client
+from idle_timer.adapters.aws import client, close_connections, open_connections, rehearsal
 from idle_timer.adapters.dynamodb import DynamoDBStore
 from idle_timer.adapters.functions import CleanupHandover
 from idle_timer.adapters.scheduler import EventBridgeScheduler
 from idle_timer.adapters.system import SystemChance, SystemClock
 from idle_timer.adapters.telemetry import EmbeddedMetrics
-from idle_timer.cleanup import Cleanup
-from idle_timer.settings import CleanupSettings, Settings, TimerSettings, TouchSettings
+from idle_timer.ports import Activity
+from idle_timer.settings import Settings, TimerSettings, TouchSettings
 from idle_timer.timer import Timer, Timers
 
 if TYPE_CHECKING:
     from idle_timer.adapters.redis import RedisSessions
     from idle_timer.attempts import Attempts
+    from idle_timer.cleanup import Cleanup
     from idle_timer.inspection import Inspection
     from idle_timer.ports import Overview
     from idle_timer.redrive import Redrive
     from idle_timer.sweep import Sweep
 
 CALLERS_TIMEOUT_SECONDS = 20  # for the caller's own functions; cleanup itself has 60 s
+
+
+def start(wire: Callable[[], object], *connect_to: str) -> None:
+    """For entry points inside Lambda: everything is ready before the first event comes.
+
+    `connect_to`: for touch and lifecycle, which somebody waits for, connections are opened as well.
+    """
+    wire()
+    if connect_to:
+        _rehearse(timer().timers, *connect_to)
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        # Only the runtime has it: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+        from snapshot_restore_py import register_after_restore  # type: ignore[import-not-found,unused-ignore]
+
+        register_after_restore(lambda: restored(*connect_to))
+    else:
+        open_connections(*connect_to)
+    gc.freeze()  # what is here stays: no later collection has to look at it
+    gc.enable()
+
+
+def _rehearse(timers: Timers, *services: str) -> None:
+    """The calls of a touch, up to the network: their first time costs as much as three touches."""
+    with rehearsal(*services):
+        timers.store.record(Activity(conversation_id="rehearsal", at=0, changes={}, sweep_bucket_ms=0))
+        timers.scheduler.update("rehearsal", 0)
+
+
+def restored(*connect_to: str) -> None:
+    """After a snapshot was restored. Clock and opening ids are read from the system at each use."""
+    random.seed()  # botocore's, for the pauses between its tries
+    close_connections()
+    open_connections(*connect_to)
 
 
 @functools.cache
@@ -42,11 +79,13 @@ def timer() -> Timer:
 
 
 @functools.cache
-def cleanup() -> Cleanup:
+def cleanup() -> "Cleanup":
     """For cleanup. Raises InvalidSettingsError."""
     from idle_timer.adapters.bots import LexAndConnect
     from idle_timer.adapters.functions import CallersFunctions
     from idle_timer.adapters.sns import SnsOutcomes
+    from idle_timer.cleanup import Cleanup
+    from idle_timer.settings import CleanupSettings
 
     settings = CleanupSettings.from_environment(os.environ)
     return Cleanup(

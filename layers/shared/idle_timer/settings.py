@@ -20,7 +20,8 @@ from idle_timer.timestamps import parse_duration
 
 MAX_TIMEOUT_SECONDS = 2_592_000  # 30 days: contract of IdleTimeoutSeconds
 MAX_STAGES = 3
-_STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+# defer_build: a function needs one of the models below, and pays for building that one alone.
+_STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 

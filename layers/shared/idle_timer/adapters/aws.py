@@ -1,11 +1,18 @@
 """AWS clients, made in one place: one session, and timeouts for a function that answers in tens of milliseconds."""
 
+import contextlib
 import functools
+import os
+from collections.abc import Iterator
 from typing import Any
 
+import botocore
 import botocore.session
+from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
 
 CONNECT_TIMEOUT_SECONDS = 1  # a healthy endpoint in the same Region answers in milliseconds
 READ_TIMEOUT_SECONDS = (
@@ -13,7 +20,18 @@ READ_TIMEOUT_SECONDS = (
 )
 TRIES = 2  # what fails twice goes to the caller, or to Lambda's retries, which wait longer than botocore does
 
-__all__ = ["AwsError", "ClientError", "client", "error_code"]
+# Service descriptions cut down by the layer's build (trim_data.py); not there when run from the sources.
+_DATA = os.path.join(os.path.dirname(os.path.dirname(__file__)), "aws_data")
+
+__all__ = [
+    "AwsError",
+    "ClientError",
+    "client",
+    "close_connections",
+    "error_code",
+    "open_connections",
+    "rehearsal",
+]
 
 AwsError = (ClientError, BotoCoreError)
 """What a call can raise: AWS refused, or was not reached."""
@@ -21,7 +39,24 @@ AwsError = (ClientError, BotoCoreError)
 
 @functools.cache
 def _session() -> botocore.session.Session:
-    return botocore.session.Session()
+    session = botocore.session.Session()
+    if _data_fits(botocore.__version__):
+        session.set_config_variable("data_path", _DATA)
+    return session
+
+
+def _data_fits(version: str) -> bool:
+    """Descriptions older than the code are what botocore has always taken; newer ones it may not understand."""
+    try:
+        with open(os.path.join(_DATA, "version"), encoding="ascii") as file:
+            made_from = file.read()
+    except OSError:
+        return False
+    return _numbers(version) >= _numbers(made_from)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".") if number.isdigit()]
 
 
 @functools.cache
@@ -32,8 +67,67 @@ def client(service: str, *, read_timeout_seconds: int = READ_TIMEOUT_SECONDS) ->
         read_timeout=read_timeout_seconds,
         retries={"mode": "standard", "total_max_attempts": TRIES},
         user_agent="idle-timer",  # otherwise botocore builds its own anew for every call, a third of a warm touch
+        parameter_validation=False,  # requests are built in the adapters alone, and each is asserted by a test
     )
     return _session().create_client(service, config=config)
+
+
+@functools.cache
+def _connections() -> URLLib3Session:
+    verify = _session().get_config_variable("ca_bundle") or True
+    timeout: Any = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+    return URLLib3Session(verify=verify, timeout=timeout)
+
+
+def _send(request: Any, **_: Any) -> Any:
+    return _connections().send(request)
+
+
+def open_connections(*services: str) -> None:
+    """Connect now, while the function starts, rather than in its first invocation: a handshake costs 26 warm touches.
+
+    The clients then send through these connections (botocore's event `before-send`). What cannot be reached now is
+    tried again by the first call. Behind a proxy the clients keep to botocore's own connections.
+    """
+    for service in services:
+        made = client(service)
+        url = made.meta.endpoint_url
+        if get_environ_proxies(url):
+            continue
+        made.meta.events.register("before-send", _send, unique_id="idle-timer-connections")
+        with contextlib.suppress(BotoCoreError):
+            _connections().send(AWSRequest("GET", url).prepare())  # unsigned: any answer will do
+
+
+class _Refusal:
+    """A body that has been read from the network, as botocore takes it."""
+
+    def stream(self) -> Iterator[bytes]:
+        yield b"{}"
+
+
+def _refuse(request: Any, **_: Any) -> AWSResponse:
+    code = "ConditionalCheckFailedException" if "X-Amz-Target" in request.headers else "ConflictException"
+    headers: Any = {"x-amzn-errortype": code}
+    return AWSResponse(request.url, 400, headers, _Refusal())
+
+
+@contextlib.contextmanager
+def rehearsal(*services: str) -> Iterator[None]:
+    """Calls made inside are refused before they are sent, as lost races: so what botocore makes at a first call is made."""
+    events = [client(service).meta.events for service in services]
+    for each in events:
+        each.register("before-send", _refuse, unique_id="idle-timer-rehearsal")
+    try:
+        yield
+    finally:
+        for each in events:
+            each.unregister("before-send", unique_id="idle-timer-rehearsal")
+
+
+def close_connections() -> None:
+    """Those of a snapshot lead nowhere; the next call connects anew."""
+    _connections().close()
 
 
 def error_code(error: BaseException) -> str:
