@@ -1,5 +1,6 @@
 """Wires the protocol to the real services, once per process. Nothing happens at import."""
 
+import contextlib
 import functools
 import gc
 import os
@@ -7,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from idle_timer.adapters.aws import client, close_connections, open_connections, rehearsal
+from idle_timer.adapters.aws import AwsError, client, close_connections, open_connections, rehearsal
 from idle_timer.adapters.dynamodb import DynamoDBStore
 from idle_timer.adapters.functions import CleanupHandover
 from idle_timer.adapters.scheduler import EventBridgeScheduler
@@ -50,7 +51,7 @@ def start(wire: Callable[[], object], *connect_to: str) -> None:
 
 def _rehearse(timers: Timers, *services: str) -> None:
     """The calls of a touch, up to the network: their first time costs as much as three touches."""
-    with rehearsal(*services):
+    with contextlib.suppress(*AwsError), rehearsal(*services):  # no reason not to start
         timers.store.record(Activity(conversation_id="rehearsal", at=0, changes={}, sweep_bucket_ms=0))
         timers.scheduler.update("rehearsal", 0)
 

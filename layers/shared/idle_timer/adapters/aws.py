@@ -100,16 +100,19 @@ def open_connections(*services: str) -> None:
 
 
 class _Refusal:
-    """A body that has been read from the network, as botocore takes it."""
+    """A refusal's body, read as botocore reads one from the network."""
+
+    def __init__(self, code: str) -> None:
+        self._content = f'{{"__type":"{code}"}}'.encode()
 
     def stream(self) -> Iterator[bytes]:
-        yield b"{}"
+        yield self._content
 
 
 def _refuse(request: Any, **_: Any) -> AWSResponse:
     code = "ConditionalCheckFailedException" if "X-Amz-Target" in request.headers else "ConflictException"
     headers: Any = {"x-amzn-errortype": code}
-    return AWSResponse(request.url, 400, headers, _Refusal())
+    return AWSResponse(request.url, 400, headers, _Refusal(code))
 
 
 @contextlib.contextmanager

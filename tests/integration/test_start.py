@@ -1,0 +1,135 @@
+"""What the functions do while they start, on the real botocore: nothing that a release of it may break unnoticed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import botocore
+import pytest
+
+from idle_timer import bootstrap
+from idle_timer.adapters import aws
+from idle_timer.ports import Activity, Recorded
+from tests.bench.process import RUNTIME, SETTINGS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Server(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    connections: list[Any]
+    requests: list[str]
+
+    def setup(self) -> None:
+        super().setup()
+        self.connections.append(self.client_address)
+
+    def do_GET(self) -> None:
+        self._answer(b"healthy")
+
+    def do_POST(self) -> None:
+        self._answer(b'{"Attributes":{}}')
+
+    def do_PUT(self) -> None:
+        self._answer(b'{"ScheduleArn":"a"}')
+
+    def do_DELETE(self) -> None:
+        self._answer(b"{}")
+
+    def _answer(self, body: bytes) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.requests.append(self.command)
+        self.send_response_only(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
+    """In place of AWS; the function's environment points to it."""
+    handler = type("Recording", (Server,), {"connections": [], "requests": []})
+    running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    running.daemon_threads = True
+    Thread(target=running.serve_forever, daemon=True).start()
+    for name, value in {**RUNTIME, **SETTINGS}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{running.server_address[1]}")
+    caches: list[Any] = [aws.client, aws._session, aws._connections, bootstrap.timer]
+    for each in caches:
+        each.cache_clear()
+    yield handler
+    aws.close_connections()
+    for each in caches:
+        each.cache_clear()
+    running.shutdown()
+    running.server_close()
+
+
+def test_a_started_touch_sends_through_the_connection_that_it_has_opened(server: type[Server]) -> None:
+    bootstrap.start(bootstrap.timer, "dynamodb", "scheduler")
+    assert server.requests == ["GET", "GET"]
+    assert len(server.connections) == 1  # one host here
+    assert bootstrap.timer().timers.scheduler.update("c-1", 1_000) == "done"
+    assert bootstrap.timer().timers.scheduler.delete("c-1")
+    assert server.requests == ["GET", "GET", "PUT", "DELETE"]
+    assert len(server.connections) == 1
+
+
+def test_a_rehearsed_call_is_refused_before_it_is_sent(server: type[Server]) -> None:
+    timers = bootstrap.timer().timers
+    with aws.rehearsal("dynamodb", "scheduler"):
+        activity = Activity(conversation_id="rehearsal", at=0, changes={}, sweep_bucket_ms=0)
+        assert timers.store.record(activity) == Recorded(None, None)
+        assert timers.scheduler.update("rehearsal", 0) == "conflict"
+    assert server.requests == []
+    assert timers.scheduler.update("c-1", 1_000) == "done"
+
+
+def test_after_a_restored_snapshot_no_connection_is_used_again(server: type[Server]) -> None:
+    bootstrap.start(bootstrap.timer, "dynamodb", "scheduler")
+    bootstrap.restored("dynamodb", "scheduler")
+    assert bootstrap.timer().timers.scheduler.update("c-1", 1_000) == "done"
+    assert server.requests == ["GET", "GET", "GET", "GET", "PUT"]
+    assert len(server.connections) == 2
+
+
+def test_aws_out_of_reach_is_no_reason_not_to_start(
+    server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    bootstrap.start(bootstrap.timer, "dynamodb", "scheduler")
+    assert server.requests == []
+
+
+def test_outside_lambda_an_entry_point_touches_nothing() -> None:
+    """Neither AWS nor the environment: it imports with an empty one."""
+    for function in ("touch", "lifecycle", "cleanup", "sweep", "redrive", "inspect"):
+        imported = subprocess.run(
+            [sys.executable, "-c", "import app, gc; assert gc.isenabled()"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY / "functions" / function)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert imported.returncode == 0, imported.stderr
+
+
+@pytest.mark.parametrize(
+    ("made_from", "fits"), [(botocore.__version__, True), ("1.9.0", True), ("99.0.0", False), (None, False)]
+)
+def test_only_descriptions_that_are_not_younger_than_the_runtime_are_used(
+    made_from: str | None, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws, "_DATA", str(tmp_path))
+    if made_from:
+        (tmp_path / "version").write_text(made_from)
+    assert aws._data_fits(botocore.__version__) is fits
