@@ -19,6 +19,7 @@ from idle_timer import conversation as rules
 from idle_timer.adapters.dynamodb import DynamoDBStore, from_item
 from idle_timer.conversation import Conversation, Message
 from idle_timer.settings import Settings
+from idle_timer.sweep import MARGIN_SECONDS
 from tests.local.stack import REPOSITORY, FunctionError, LocalStack, Outcome, eventually
 
 GRACE_SECONDS = 5
@@ -349,39 +350,56 @@ def _value(stack: LocalStack, value: Any) -> str:
 # --- 3: longer than one Lambda ---
 
 
+SWEPT_AT_ONCE = 500
+CLEANUP_DELAY_SECONDS = 0.3  # makes a sweep of so many take long enough, on a fast machine, too
+
+
+def seconds_for_all(stack: LocalStack, new_id: NewId) -> float:
+    """How long this machine needs, just now, to sweep them all."""
+    sample = [new_id(f"sample-{number}") for number in range(100)]
+    idle_for(stack, sample, 90)
+    sweep_until(
+        stack, lambda: len(ended(stack, set(sample[:40]))) == 40
+    )  # starts enough of cleanup's processes
+    idle_for(stack, [f"{each}-timed" for each in sample], 90)
+    started = time.monotonic()
+    sweep_until(stack, lambda: len(ended(stack, {f"{each}-timed" for each in sample})) == 100)
+    return (time.monotonic() - started) * SWEPT_AT_ONCE / len(sample)
+
+
 @pytest.mark.usefixtures("only_we_sweep")
 def test_work_that_needs_several_lambdas_is_handed_on_and_finished(stack: LocalStack, new_id: NewId) -> None:
-    ids = [new_id(f"{number}") for number in range(500)]
+    ids = [new_id(f"{number}") for number in range(SWEPT_AT_ONCE)]
+    stack.faults.delay("dynamodb", "BatchGetItem", CLEANUP_DELAY_SECONDS, times=0, function="cleanup")
+    a_fifth = seconds_for_all(stack, new_id) / 5
     idle_for(stack, ids, 90)
-    with sweeping_with(stack, timeout=10, max_handovers=10):
-        first = sweep(stack)
-        assert first["result"] == "handed_over"
+    with sweeping_with(stack, timeout=round(MARGIN_SECONDS + 1 + a_fifth), max_handovers=10):
+        assert sweep(stack)["result"] == "handed_over"
         wait_for_the_run(stack)
     final = lease(stack)
     assert 1 < int(final["handovers"]["N"]) <= 10
     assert "cursor" not in final
-    assert len(ended(stack, set(ids))) == 500
+    assert len(ended(stack, set(ids))) == SWEPT_AT_ONCE
 
 
 @pytest.mark.usefixtures("only_we_sweep")
 def test_with_too_few_hand_overs_it_stops_with_its_cursor_and_the_next_sweep_finishes(
     stack: LocalStack, new_id: NewId
 ) -> None:
-    ids = [new_id(f"{number}") for number in range(500)]
+    ids = [new_id(f"{number}") for number in range(SWEPT_AT_ONCE)]
+    stack.faults.delay("dynamodb", "BatchGetItem", CLEANUP_DELAY_SECONDS, times=0, function="cleanup")
+    an_eighth = seconds_for_all(stack, new_id) / 8  # four invocations do half of it
     idle_for(stack, ids, 90)
-    # Ten cleanups at a time, half a second each, five seconds an invocation: 100 of them at best.
-    with (
-        stack.faults.delay("dynamodb", "BatchGetItem", 0.5, times=0, function="cleanup"),
-        sweeping_with(stack, timeout=8, max_handovers=3),
-    ):
+    with sweeping_with(stack, timeout=round(MARGIN_SECONDS + 1 + an_eighth), max_handovers=3):
         assert sweep(stack)["result"] == "handed_over"
         wait_for_the_run(stack)
     stopped = lease(stack)
     assert stopped["handovers"] == {"N": "3"}
     assert "cursor" in stopped
     done = len(ended(stack, set(ids)))
-    assert 0 < done < 500
-    sweep_until(stack, lambda: len(ended(stack, set(ids))) == 500)
+    assert 0 < done < SWEPT_AT_ONCE
+    stack.faults.clear()
+    sweep_until(stack, lambda: len(ended(stack, set(ids))) == SWEPT_AT_ONCE)
     wait_for_the_run(stack)
     assert "cursor" not in lease(stack)
 
