@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install build test lint demo local bench preflight clean
+.PHONY: help install build test lint demo local prove bench preflight clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ lint: $(VENV)/.installed-test ## Formatting, lint and types
 
 test: lint build ## All checks, as CI runs them: lint, types, unit, integration, end to end
 	pytest --numprocesses 3 --dist loadfile
+
+prove: $(VENV)/.installed-test build ## The promises under everything that can go wrong: races, faults, bad input, rights; under 30 minutes (ARGS="--only fuzz"; ARGS=--help)
+	python -m tests.prove $(ARGS)
 
 bench: $(VENV)/.installed-test ## Measure everything against its targets; needs valgrind (TIMINGS=file.csv: real gaps; ONLY="warm slack": parts)
 	python -m tests.bench $(if $(TIMINGS),--timings "$(TIMINGS)") $(if $(ONLY),--only $(ONLY))

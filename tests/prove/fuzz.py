@@ -4,13 +4,17 @@ Each property holds for whatever an event may be: it is answered, or refused wit
 any of its values, and then nothing has changed.
 """
 
-import functools
+import argparse
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from multiprocessing import get_context
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -34,7 +38,7 @@ from idle_timer.timestamps import format_time, parse_duration, parse_time
 from tests.fakes import world as fakes
 from tests.fakes.operations import ARN, Context, Operations
 from tests.prove import strategies
-from tests.prove.summary import Row
+from tests.prove.summary import Row, table
 
 HANDLERS: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
     "touch": touch.handler,
@@ -44,6 +48,8 @@ HANDLERS: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
     "redrive": redrive.handler,
     "inspect": inspect.handler,
 }
+SEED, FAST, DEEP = 1, 50, 2_500
+PROCESSES = 2
 NOW = parse_time("2026-01-31T12:30:00Z")  # after the sample events
 CONTACT = "11111111-1111-1111-1111-111111111111"
 # https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
@@ -165,7 +171,7 @@ class Stack:
             logging.disable(logging.NOTSET)
 
 
-@functools.cache
+@cache
 def _population() -> fakes.World:
     world = Stack().world
     world.clock.time = NOW - 3_600_000
@@ -321,11 +327,11 @@ def _properties() -> Mapping[str, tuple[st.SearchStrategy[Any], Check]]:
     for function in HANDLERS:
         properties[f"{function}: any JSON"] = (
             strategies.anything,
-            functools.partial(check_event, function),
+            partial(check_event, function),
         )
         properties[f"{function}: mutated events"] = (
             strategies.mutated(function),
-            functools.partial(check_event, function),
+            partial(check_event, function),
         )
     properties["redrive: any messages"] = (strategies.batches(arns), check_batch)
     properties["names of schedules"] = (
@@ -363,15 +369,35 @@ def fuzz(name: str, examples: int, seed: int) -> int:
     return cases
 
 
-def run(deep: bool, seed: int = 1) -> list[Row]:
+def run(deep: bool, seed: int = SEED) -> list[Row]:
     """All properties; prints what breaks one, shrunk."""
-    examples = 4_000 if deep else 50
-    cases, broken = 0, 0
-    for name in PROPERTIES:
-        try:
-            cases += fuzz(name, examples, seed)
-        except Exception as error:  # noqa: BLE001 - the others are still to be checked
-            broken += 1
-            print(f"fuzz: {name}: {type(error).__name__}: {error}")
-            print("\n".join(getattr(error, "__notes__", [])))
-    return [("Fuzz cases", f"{cases:,}", broken == 0), ("Fuzz properties broken", str(broken), broken == 0)]
+    work = partial(_try, DEEP if deep else FAST, seed)
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        results = list(pool.map(work, PROPERTIES))
+    for _, found in results:
+        if found:
+            print(found)
+    cases, broken = sum(cases for cases, _ in results), sum(bool(found) for _, found in results)
+    return [("Fuzz cases", f"{cases:,}", broken == 0), ("  properties broken", str(broken), broken == 0)]
+
+
+def _try(examples: int, seed: int, name: str) -> tuple[int, str]:
+    try:
+        return fuzz(name, examples, seed), ""
+    except Exception as error:  # noqa: BLE001 - told with the others
+        notes = "\n".join(getattr(error, "__notes__", []))
+        return 0, f"{name} (seed {seed}): {type(error).__name__}: {error}\n{notes}"[:4_000]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.prove.fuzz", description=__doc__)
+    parser.add_argument("--fast", action="store_true", help=f"{FAST} cases of each property, not {DEEP:,}")
+    parser.add_argument("--seed", type=int, default=SEED, help="other cases")
+    chosen = parser.parse_args()
+    rows = run(not chosen.fast, chosen.seed)
+    print(table(rows))
+    return 0 if all(kept for _, _, kept in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ from idle_timer import bootstrap, edge
 from idle_timer.errors import InvalidEventError
 from tests.prove import fuzz, strategies
 
-EXAMPLES = 30
+EXAMPLES = 20
 
 
 @pytest.mark.parametrize("name", fuzz.PROPERTIES)
