@@ -222,6 +222,7 @@ def test_every_schedule_deleted_behind_its_back_and_all_end_within_the_bound(
     )
 
 
+@pytest.mark.deep
 def test_with_scheduler_absent_all_conversations_still_end(stack: LocalStack, new_id: NewId) -> None:
     ids = {new_id(f"{number}") for number in range(5)}
     operations = ("CreateSchedule", "UpdateSchedule", "DeleteSchedule", "GetSchedule", "ListSchedules")
@@ -237,6 +238,7 @@ def test_with_scheduler_absent_all_conversations_still_end(stack: LocalStack, ne
 # --- 2: failing cleanups ---
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("service", "operation"), [("sns", "Publish"), ("dynamodb", "BatchGetItem"), ("dynamodb", "PutItem")]
 )
@@ -261,6 +263,7 @@ def test_a_cleanup_that_fails_for_a_while_ends_properly_once_the_fault_is_gone(
     assert not of(stack, conversation_id, "ConversationEndFailed")
 
 
+@pytest.mark.deep
 def test_what_never_stops_failing_is_parked_after_exactly_the_attempts_and_the_others_are_untouched(
     stack: LocalStack, new_id: NewId
 ) -> None:
@@ -367,6 +370,7 @@ def seconds_for_all(stack: LocalStack, new_id: NewId) -> float:
     return (time.monotonic() - started) * SWEPT_AT_ONCE / len(sample)
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("only_we_sweep")
 def test_work_that_needs_several_lambdas_is_handed_on_and_finished(stack: LocalStack, new_id: NewId) -> None:
     ids = [new_id(f"{number}") for number in range(SWEPT_AT_ONCE)]
@@ -382,6 +386,7 @@ def test_work_that_needs_several_lambdas_is_handed_on_and_finished(stack: LocalS
     assert len(ended(stack, set(ids))) == SWEPT_AT_ONCE
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("only_we_sweep")
 def test_with_too_few_hand_overs_it_stops_with_its_cursor_and_the_next_sweep_finishes(
     stack: LocalStack, new_id: NewId

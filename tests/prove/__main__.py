@@ -18,6 +18,7 @@ PARTS = {
     "security": "checkov on the template",
     "privilege": "least privilege, both ways",
     "faults": "faults on the deployed local stack",
+    "slow_tests": "end-to-end tests that take minutes",
 }
 """Module -> what it is. Each has a `run(deep) -> list[Row]`."""
 
