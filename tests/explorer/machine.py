@@ -19,12 +19,12 @@ from pydantic import BaseModel
 from idle_timer import deadline, messages
 from idle_timer.conversation import Conversation
 from idle_timer.errors import InvalidEventError
-from idle_timer.ports import Lease
+from idle_timer.ports import Lease, TimetablePage
 from idle_timer.settings import Settings
 from idle_timer.timestamps import format_time
 from tests.explorer import promises
 from tests.fakes import operations
-from tests.fakes.operations import ACCESS, Context, Operations
+from tests.fakes.operations import ACCESS, Context, MemoryTimetable, Operations
 from tests.fakes.scheduler import Schedule
 from tests.fakes.sessions import Session, Tombstone
 from tests.fakes.steps import Effect, Steps
@@ -138,6 +138,7 @@ class _World(NamedTuple):
     acknowledged: int  # newest activity that a touch has answered for
     facts: tuple[tuple[str, int], ...]  # lifecycle events that were accepted: action, when it happened
     lease: tuple[Lease | None, int]  # of the sweep
+    moments: tuple[tuple[int, str], ...]  # where it can make a difference that the clock stands
     vanishing: bool  # a schedule that fired will be deleted by AWS, and with it whatever has its name by then
     excused: bool  # something happened that only the sweep can make good
     budget: Budget
@@ -183,6 +184,7 @@ class Node:
     attempt: int
     log: tuple[Any, ...]
     steps: int  # calls so far, the clock's not counted
+    read: tuple[int, ...]  # what the clock said since the last of them
     call: str = ""  # port and method; empty when finished
     args: tuple[Any, ...] = ()
     call_number: int = -1  # equal calls have equal numbers
@@ -228,6 +230,11 @@ class Table(dict[str, Conversation]):
     """The table: of the world, not of what an operation knows."""
 
 
+def is_frozen(value: Any) -> bool:
+    parameters = getattr(type(value), "__dataclass_params__", None)
+    return parameters is not None and parameters.frozen
+
+
 def standing(traceback: TracebackType | None) -> Hashable:
     """Where an operation stands, and all that it knows there: equal for two that will go on alike, whatever they read
     on the way and have no use for."""
@@ -244,8 +251,10 @@ def standing(traceback: TracebackType | None) -> Hashable:
 def _known(value: Any) -> Hashable:
     if isinstance(value, BaseModel):
         return type(value).__name__  # settings and events: the same throughout
-    if type(value).__name__ in _PARTS or isinstance(value, Table):
-        return type(value).__name__
+    if type(value).__name__ in _PARTS or (
+        type(value).__module__.startswith("tests.") and not is_frozen(value)
+    ):
+        return type(value).__name__  # a fake's state is the world's
     if isinstance(value, FunctionType):
         cells = [_known(cell.cell_contents) for cell in value.__closure__ or ()]
         return (value.__qualname__, *cells)
@@ -260,6 +269,15 @@ def _known(value: Any) -> Hashable:
     except (AssertionError, TypeError):
         _UNKNOWN.append(value)  # kept, so that its id stays its own
         return (type(value).__name__, id(value))
+
+
+class SteppedTimetable(MemoryTimetable):
+    """Its page, too, is a call that others can come before and after."""
+
+    def page(self, token: str | None) -> TimetablePage | None:
+        look = super().page
+        answer: TimetablePage | None = self.world.steps.take("timetable.page", lambda: look(token), token)
+        return answer
 
 
 class Interned:
@@ -295,8 +313,11 @@ class Machine:
         self.fakes = Fakes(settings, self.script)
         self.fakes.store.items = Table()
         self.operations = Operations(self.fakes)
+        timetable = SteppedTimetable(self.fakes)
+        self.operations.sweeper = replace(self.operations.sweeper, timetable=timetable)
         self.auto_deletes = False  # ActionAfterCompletion: DELETE, at a moment of AWS's own choosing
         self.lifecycle_has_time = True
+        self.merges = True  # whether operations that stand in the same place, knowing the same, are one
         wire(self)
         self.items, self.sets, self.answers, self.calls = Interned(), Interned(), Interned(), Interned()
         self.nothing = self.sets.number(frozenset(), frozenset())
@@ -322,21 +343,31 @@ class Machine:
         found = node.next.get(answer)
         if found is None:
             log = (*node.log, self.answers.values[answer])
-            steps = node.steps + (node.call != "clock.now")
-            found = node.next[answer] = self._run(node.event, node.attempt, log, steps)
+            if node.call == "clock.now":
+                steps, read = node.steps, (*node.read, log[-1])
+            else:
+                steps, read = node.steps + 1, ()
+            found = node.next[answer] = self._run(node.event, node.attempt, log, steps, read)
         return found
 
     def answered(self, node: Node, value: Any) -> Node:
         return self.follow(node, self.answers.number(value, freeze(value)))
 
-    def _run(self, event: Event, attempt: int, log: tuple[Any, ...], steps: int = 0) -> Node:
+    def _run(
+        self,
+        event: Event,
+        attempt: int,
+        log: tuple[Any, ...],
+        steps: int = 0,
+        read: tuple[int, ...] = (),
+    ) -> Node:
         script = self.script
         script.log, script.position = log, 0
         script.opening_id = f"{event.label}/{attempt}"
         self.fakes.telemetry.values.clear()
         self.operations.functions.called.clear()
         self.runs += 1
-        node = Node(self.runs, event, attempt, log, steps)
+        node = Node(self.runs, event, attempt, log, steps, read)
         try:
             node.answer = self._call(event)
             place: Hashable = freeze(node.answer)
@@ -345,9 +376,16 @@ class Machine:
             key = (node.call, freeze(node.args), _known(node.effect))
             node.call_number = self.calls.number((node.call, node.args), key)
             place = standing(pending.__traceback__)
+            if node.call == "clock.now":
+                place = (
+                    place,
+                    read,
+                )  # an expression that reads it twice keeps the first where nobody sees it
         except Exception as error:  # noqa: BLE001 - judged by the promises
             node.error = error
             place = repr(error)
+        if not self.merges:
+            return node
         return self._places.setdefault((event, attempt, steps, node.call_number, place), node)
 
     def _call(self, event: Event) -> Any:
@@ -401,6 +439,7 @@ class Machine:
             acknowledged=0,
             facts=(),
             lease=(None, 0),
+            moments=(),
             vanishing=False,
             excused=False,
             budget=budget,
@@ -501,7 +540,20 @@ class Machine:
             handed=handed,
             lease=(self.operations.control.lease, self.operations.control.until),
         )
-        return moved, broken
+        return moved._replace(moments=self._moments(moved)), broken
+
+    def _moments(self, world: World) -> tuple[tuple[int, str], ...]:
+        """What was one stays one: who has read the clock late may act on what has changed since."""
+        item, settings = self.item(world), self.settings
+        moments = set(world.moments)
+        if item is not None and item.state == "active":
+            own = item.idle_timeout_seconds
+            timeout = settings.idle_timeout_seconds if own is None else own
+            too_early = item.last_activity_at + timeout * 1_000 + settings.clock_skew_allowance_ms - 1
+            moments.add((too_early, "too early"))
+        if world.schedule is not None:
+            moments.add((world.schedule[0], "timer"))
+        return tuple(sorted(moments))
 
     def fired(self, world: World) -> World:
         """The schedule has fired: cleanup is on its way."""

@@ -5,7 +5,7 @@ broken promise found has the shortest sequence.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from tests.explorer.machine import (
     World,
     accept,
     acknowledge,
+    freeze,
     is_permanent,
 )
 
@@ -92,6 +93,8 @@ class Explorer:
     def __init__(self, machine: Machine, scenario: Scenario) -> None:
         self.machine, self.scenario = machine, scenario
         self._settled: dict[World, tuple[str, bool]] = {}
+        self._somebody_ends = any(event.kind in _ENDERS for event in scenario.operations)
+        self.reduces = True  # see `moves`
         self.telling = False  # whether moves carry texts
         self.lines: list[str] = []  # of the settling, while telling
 
@@ -128,6 +131,19 @@ class Explorer:
         if report.path or (report.broken and not report.broken.startswith("out of time")):
             report.story = self.tell(report.path)
         return report
+
+    def ends(self) -> set[Hashable]:
+        """All the ends that were settled, whenever that was, in terms that two machines share."""
+        machine = self.machine
+        return {
+            (
+                freeze(machine.item(world)),
+                machine.members(world.published),
+                machine.members(world.committed),
+                world._replace(item=0, published=0, committed=0, times=()),
+            )
+            for world in self._settled
+        }
 
     def _expand(
         self,
@@ -194,7 +210,8 @@ class Explorer:
                 world, broken = self._run(world, step)
             if broken:
                 return State(world, ()), broken
-        world = world._replace(times=(world.now,), budget=self.scenario.budget)
+        moments = tuple(moment for moment in world.moments if moment[0] > world.now)
+        world = world._replace(times=(world.now,), budget=self.scenario.budget, moments=moments)
         if self.scenario.left_to_the_sweep:
             world = world._replace(excused=True)
         return State(world, (None,) * len(self.scenario.operations)), ""
@@ -233,14 +250,16 @@ class Explorer:
             yield Move(gone, "", "AWS deletes the schedule that fired, and what has its name by now")
         if world.budget.advances:
             budget = world.budget.less("advances")
-            for instant in self._instants(world):
+            for instant, what in world.moments:
+                if instant <= world.now or (what == "too early" and not self._somebody_ends):
+                    continue
                 moved = world._replace(times=(*world.times, instant), budget=budget)
                 text = f"the clock moves on to {self._when(instant)}"
-                yield Move(State(moved, state.operations, fresh=True), "", text)
+                yield Move(State(moved, state.operations, fresh=self.reduces), "", text)
 
     def _unnoticed(self, state: State) -> int | None:
         """The position of an operation whose next step no other can notice."""
-        if state.fresh:
+        if state.fresh or not self.reduces:
             return None
         for position, running in enumerate(state.operations):
             if running is None or running.node is None:
@@ -255,19 +274,6 @@ class Explorer:
             ):
                 return position
         return None
-
-    def _instants(self, world: World) -> list[int]:
-        """The moments that could make a difference: a millisecond before the end may come, and the timer's own."""
-        item, settings = self.machine.item(world), self.machine.settings
-        instants: set[int] = set()
-        somebody_ends = any(event.kind in _ENDERS for event in self.scenario.operations)
-        if item is not None and item.state == "active" and somebody_ends:
-            own = item.idle_timeout_seconds
-            timeout = settings.idle_timeout_seconds if own is None else own
-            instants.add(item.last_activity_at + timeout * 1_000 + settings.clock_skew_allowance_ms - 1)
-        if world.schedule is not None:
-            instants.add(world.schedule[0])
-        return sorted(instant for instant in instants if instant > world.now)
 
     def _moves_of(
         self, state: State, position: int, running: Running, *, sees_now: bool = False
@@ -386,7 +392,7 @@ class Explorer:
     def settle(self, world: World) -> tuple[str, bool]:
         """Let what is under way finish, timers fire and the sweep come, in the order of time. What breaks, and whether
         the sweep was needed."""
-        key = world._replace(times=(world.now,), budget=Budget())
+        key = world._replace(times=(world.now,), budget=Budget(), moments=())
         found = self._settled.get(key)
         if found is None or self.telling:
             found = self._settled[key] = self._settle(key)
