@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self
@@ -74,11 +75,21 @@ class Faults:
     gives_up: float = 0.3  # callers who do not try again
     callers_clock_ms: int = 5_000  # how wrong a caller's clock is, at most
     hosts_clock_ms: int = 1_500  # how wrong a function's clock is, at most
+    sick: float = 0.005  # conversations whose session cannot be removed for hours: they get parked
     troubles: float = 2.0  # windows of minutes in which a service, or the region, is gone
 
 
 CALM = Faults(
-    killed=0, failing=0, lost=0, lost_firing=0, fired_twice=0, doubled=0, shuffled=0, gives_up=0, troubles=0
+    killed=0,
+    failing=0,
+    lost=0,
+    lost_firing=0,
+    fired_twice=0,
+    sick=0,
+    doubled=0,
+    shuffled=0,
+    gives_up=0,
+    troubles=0,
 )
 
 TROUBLES: Mapping[str, tuple[str, ...]] = {
@@ -146,7 +157,7 @@ class Known:
     timeout: int | None  # of its own, in seconds; None: the stack's
     callers_clock_ms: int
     active_at: int = 0  # the newest activity that was acknowledged
-    paused_at: int = 0  # the newest pause that was acknowledged
+    sick_until: int = 0
     extended_to: tuple[str, int] = ("", 0)
     session_at: int = 0  # when the backend last had it
     ended_at: int = 0  # when its latest end was committed
@@ -265,6 +276,8 @@ class Simulation:
             for number, offset in enumerate(known.talk):
                 self.at(begin + offset, lambda id_=id_, number=number: self._message(id_, number))  # type: ignore[misc]
             end = max(end, begin + known.talk[-1])
+            if self.chance.random() < self.faults.sick:
+                known.sick_until = begin + known.talk[-1] + 3 * HOUR_MS
             self._plan_lifecycle(id_, begin + self.chance.randrange(known.talk[-1] + MINUTE_MS))
         self.last_message = end
         for _ in range(round(self.faults.troubles * (end - NOON) / HOUR_MS)):
@@ -273,8 +286,8 @@ class Simulation:
             kind = self.chance.choice(list(TROUBLES))
             self.troubles.append(Trouble(kind, start, start + length, self.chance.choice((0.5, 0.9, 1.0))))
             if kind == "hold":
-                self.at(start, lambda: self._operator({"action": "hold", "on": True}))
-                self.at(start + length, lambda: self._operator({"action": "hold", "on": False}))
+                self.at(start, partial(self._hold, start + length, on=True))
+                self.at(start + length, partial(self._hold, start + length, on=False))
         self.at(NOON + self.chance.randrange(5 * MINUTE_MS), self._sweep)
         self.at(NOON + 30 * MINUTE_MS, self._look_after_what_is_parked)
 
@@ -322,6 +335,11 @@ class Simulation:
         self.report.faults["invocations and firings that met a dead region"] += gone is not None
         return gone
 
+    def _is_sick(self, session_key: str) -> bool:
+        is_sick = self.now < self.known[session_key.removeprefix("session:")].sick_until
+        self.report.faults["sessions that could not be removed"] += is_sick
+        return is_sick
+
     def call(self, name: str, effect: Effect, args: tuple[Any, ...]) -> Any:
         """One call of a port."""
         if not self.frames:
@@ -337,7 +355,7 @@ class Simulation:
         dies = self.happens(self.faults.killed, "functions killed")
         if dies and self.chance.random() < 0.5:
             raise Killed
-        if self.fails(name):
+        if self.fails(name) or (name == "sessions.remove" and self._is_sick(args[0])):
             if name in ("scheduler.create", "scheduler.update"):
                 return "throttled"
             if name == "scheduler.delete":
@@ -505,10 +523,13 @@ class Simulation:
         if not self.frames:
             self._judge_sessions()
 
-    def _operator(self, event: Mapping[str, Any]) -> None:
-        _, error = self.run("inspect", event)
+    def _hold(self, until: int, *, on: bool) -> None:
+        """An operator, who tries until it works; too late to begin one is too late."""
+        if on and self.now >= until:
+            return
+        _, error = self.run("inspect", {"action": "hold", "on": on})
         if error is not None:
-            self.later(10, lambda: self._operator(event))
+            self.later(10, lambda: self._hold(until, on=on))
 
     def _look_after_what_is_parked(self) -> None:
         self.later(1_800, self._look_after_what_is_parked)
@@ -586,8 +607,6 @@ class Simulation:
             return
         if action == "resume":
             known.active_at = max(known.active_at, at)
-        elif action == "pause":
-            known.paused_at = max(known.paused_at, at)
         elif action == "extend":
             known.extended_to = (answer["opening_id"], parse_time(event["until"]))
 
@@ -602,6 +621,7 @@ class Simulation:
             known.failed.append((self.now, after.attempts))
             if after.attempts == self.settings.max_attempts:
                 known.parked, self.report.parked = True, self.report.parked + 1
+                self.owed.add((f"{after.opening_id}-{after.seq}", "ConversationEndFailed"))
         outcome = f"{after.opening_id}-{after.seq}"
         if after.opening_id != before.opening_id:
             self.report.reopened += 1
@@ -779,12 +799,18 @@ def told(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _tell_broken(report: Report, most: int = 5) -> None:
+    for line in report.broken[:most]:
+        print(f"BROKEN {line}")
+    if len(report.broken) > most:
+        print(f"BROKEN {len(report.broken) - most} more")
+
+
 def run(deep: bool, seed: int = SEED) -> list[Row]:
     """For the summary."""
     report = simulate_all(seed, range(100 if deep else 2))
     print(told(report))
-    for line in report.broken[:5]:
-        print(f"BROKEN {line}")
+    _tell_broken(report)
     return rows(report)
 
 
@@ -819,8 +845,7 @@ def main() -> int:
     began = time.monotonic()
     report = simulate_all(chosen.seed, cells, talks)
     print(f"Seed {chosen.seed}: {told(report)}\n{time.monotonic() - began:.0f} s")
-    for line in report.broken:
-        print(f"BROKEN {line}")
+    _tell_broken(report)
     return 1 if report.broken else 0
 
 

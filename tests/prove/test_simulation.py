@@ -15,7 +15,7 @@ def small(faults: Faults | None = None, seed: int = SEED) -> Report:
 
 
 def test_hours_of_faults_break_no_promise() -> None:
-    report = simulate(SEED, 1, conversations=250)
+    report = simulate(SEED, 1, conversations=250, faults=Faults(killed=0.004, lost=0.02))
     assert report.broken == []
     assert report.ended > 250
     assert (
