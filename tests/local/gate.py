@@ -68,6 +68,8 @@ class Fault:
     message: str = ""
     seconds: float = 0.0
     body: dict[str, Any] = field(default_factory=dict)
+    per_second: float = 0.0  # so many matching calls pass in any second; 0: none
+    passed: deque[float] = field(default_factory=deque)  # when they did
     removed: bool = False  # it stays, for its report
     hits: int = 0
     held: list[int] = field(default_factory=list)  # numbers of the calls waiting now
@@ -82,7 +84,17 @@ class Fault:
             and self.operation == call.operation
             and self.function.lower() in call.principal.lower()
             and self.contains in json.dumps(call.params, ensure_ascii=False)
+            and not self._lets_pass()
         )
+
+    def _lets_pass(self) -> bool:
+        now = time.monotonic()
+        while self.passed and self.passed[0] <= now - 1:
+            self.passed.popleft()
+        if len(self.passed) >= self.per_second:
+            return False
+        self.passed.append(now)
+        return True
 
     def remove(self) -> None:
         """Meet no more calls, and let go of those that are held."""
