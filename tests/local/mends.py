@@ -66,6 +66,7 @@ def apply(gate: Gate, interpreter: str) -> None:
     point_functions_here()
     tell_functions_apart(gate)
     report_what_a_function_raised()
+    end_only_the_environment_that_failed()
     retry_events_as_lambda_does(gate)
     invoke_rule_targets_as_events(gate)
     name_the_alias_to_event_source_targets()
@@ -453,6 +454,27 @@ def report_what_a_function_raised() -> None:
         return result
 
     lambda_svc._execute_function_warm = handle
+
+
+def end_only_the_environment_that_failed() -> None:
+    """Upstream ends all environments of a function with one that dies or does not start, those just starting as well.
+
+    On a busy machine each failure then causes the next ones, without end.
+    """
+    upstream = lambda_svc.invalidate_worker
+
+    def handle(*arguments: Any, **scope: Any) -> None:
+        caller = sys._getframe(1)
+        if caller.f_code.co_name != "_execute_function_warm":
+            upstream(*arguments, **scope)
+            return
+        failed = caller.f_locals["worker"]
+        with lambda_runtime._lock:
+            for workers in lambda_runtime._workers.values():
+                workers[:] = [worker for worker in workers if worker is not failed]
+        lambda_runtime.kill_workers([failed])
+
+    lambda_svc.invalidate_worker = handle
 
 
 def retry_events_as_lambda_does(gate: Gate) -> None:

