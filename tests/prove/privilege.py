@@ -85,6 +85,7 @@ UNRECORDED = {
 MANAGED = {
     "AWSLambdaBasicExecutionRole": "Lambda writes the function's logs with it",
     "AWSXrayWriteOnlyAccess": "Lambda sends the traces of `Tracing: Active` with it",
+    "AWSLambdaVPCAccessExecutionRole": "with SubnetIds: Lambda makes cleanup's network interfaces with it",
 }
 
 
