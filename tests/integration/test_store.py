@@ -352,6 +352,65 @@ class TestContract:
         assert stored.store.save(after, seen).done
         assert stored.store.save(after, seen) == Saved(True, after)
 
+    # --- delete ---
+
+    def test_what_was_seen_is_deleted(self, stored: Stored) -> None:
+        stored.put(ACTIVE)
+        assert stored.store.delete(ACTIVE) == Saved(True, None)
+        assert stored.get() is None
+
+    def test_what_has_changed_since_is_not_deleted(self, stored: Stored) -> None:
+        stored.put(ACTIVE)
+        moved = stored.store.record(activity()).after
+        assert stored.store.delete(ACTIVE) == Saved(False, moved)
+        assert stored.get() == moved
+
+    def test_deleting_what_is_gone_is_success(self, stored: Stored) -> None:
+        assert stored.store.delete(ACTIVE) == Saved(True, None)
+
+    # --- note_timer ---
+
+    @pytest.mark.parametrize("policy", [{}, {"idle_timeout_seconds": 60, "stages": (WARNING,)}])
+    def test_a_timer_that_was_set_is_noted_and_counts_as_a_write(
+        self, stored: Stored, policy: dict[str, Any]
+    ) -> None:
+        armed = replace(ACTIVE, not_before=T0 + 9, **policy)
+        stored.put(armed)
+        stored.store.note_timer(armed, T0 + 5)
+        assert stored.get() == replace(armed, armed_for=T0 + 5, version=armed.version + 1)
+
+    def test_a_timer_is_noted_although_a_message_came_meanwhile(self, stored: Stored) -> None:
+        stored.put(ACTIVE)
+        moved = stored.store.record(activity()).after
+        assert moved is not None
+        stored.store.note_timer(ACTIVE, T0 + 5)
+        assert stored.get() == replace(moved, armed_for=T0 + 5, version=moved.version + 1)
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"opening_id": "o-2"},
+            {"seq": 2},
+            {"idle_timeout_seconds": 60},
+            {"stages": (WARNING,)},
+            {"not_before": T0 + 9},
+        ],
+        ids=lambda changed: next(iter(changed)),
+    )
+    def test_a_timer_that_may_have_been_replaced_is_not_noted(
+        self, stored: Stored, changed: dict[str, Any]
+    ) -> None:
+        for now_there, armed in ((replace(ACTIVE, **changed), ACTIVE), (ACTIVE, replace(ACTIVE, **changed))):
+            if (before := stored.get()) is not None:
+                assert stored.store.delete(before).done
+            stored.put(now_there)
+            stored.store.note_timer(armed, T0 + 5)
+            assert stored.get() == now_there
+
+    def test_a_timer_of_what_is_gone_brings_nothing_back(self, stored: Stored) -> None:
+        stored.store.note_timer(ACTIVE, T0 + 5)
+        assert stored.get() is None
+
     # --- read ---
 
     def test_nothing_is_read_where_nothing_is(self, stored: Stored) -> None:
@@ -656,12 +715,16 @@ class TestRequests:
         self, stub: tuple[DynamoDBStore, Stubber], code: str
     ) -> None:
         store, stubber = stub
-        for method in ("update_item", "put_item", "batch_get_item", "get_item"):
+        for method in ("update_item", "update_item", "put_item", "delete_item", "batch_get_item", "get_item"):
             stubber.add_client_error(method, code)
         with pytest.raises(ClientError):
             store.record(activity())
         with pytest.raises(ClientError):
+            store.note_timer(ACTIVE, T0)
+        with pytest.raises(ClientError):
             store.save(ACTIVE, None)
+        with pytest.raises(ClientError):
+            store.delete(ACTIVE)
         with pytest.raises(ClientError):
             store.read("c-1")
         with pytest.raises(ClientError):
