@@ -49,6 +49,7 @@ SETTINGS = {
     "POWERTOOLS_SERVICE_NAME": "idle-timer",
     "POWERTOOLS_METRICS_NAMESPACE": "IdleTimer",
     "POWERTOOLS_LOG_LEVEL": "INFO",
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
 RUNTIME = {
     "AWS_LAMBDA_FUNCTION_NAME": "idle-timer-bench",

@@ -228,10 +228,30 @@ def _store(settings: Settings) -> DynamoDBStore:
     return DynamoDBStore(client("dynamodb"), settings.conversations_table, settings.control_table)
 
 
-def _sessions(settings: Settings) -> "RedisSessions":
-    from idle_timer.adapters.redis import RedisSessions, session_url
+class _Sessions:
+    """See `ports.Sessions`: Redis, loaded with the first session that is touched. Most firings touch none."""
 
+    def __init__(self, load: "Callable[[], RedisSessions]") -> None:
+        self._load = functools.cache(load)
+
+    def remove(self, session_key: str, opening_id: str) -> bool:
+        return self._load().remove(session_key, opening_id)
+
+    def restore(self, session_key: str, opening_id: str) -> bool:
+        return self._load().restore(session_key, opening_id)
+
+    def forget(self, session_key: str, opening_id: str) -> None:
+        self._load().forget(session_key, opening_id)
+
+
+def _sessions(settings: Settings) -> _Sessions:
     arn = settings.session_url_secret_arn
-    return RedisSessions(
-        lambda: session_url(client("secretsmanager"), arn), settings.session_tombstone_seconds
-    )
+
+    def load() -> "RedisSessions":
+        from idle_timer.adapters.redis import RedisSessions, session_url
+
+        return RedisSessions(
+            lambda: session_url(client("secretsmanager"), arn), settings.session_tombstone_seconds
+        )
+
+    return _Sessions(load)

@@ -5,9 +5,14 @@ Adapters (`adapters/`) do these for real; `tests/fakes` does them in memory; one
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from idle_timer.conversation import Conversation, Hold
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object  # nobody asks at run time, and making these protocols would be 3 % of a start
 
 ScheduleAnswer = Literal["done", "conflict", "absent", "throttled"]
 
