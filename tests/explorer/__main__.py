@@ -52,7 +52,8 @@ def replay(seed: str, mutant: str) -> list[str]:
     logging.disable(logging.CRITICAL)
     name, _, moves = seed.partition(":")
     with mutant_named(mutant).at_large() as wire:
-        explorer = Explorer(sets.machine(wire), by_name(name))
+        scenario = by_name(name)
+        explorer = Explorer(sets.machine(wire, scenario.stack), scenario)
         return explorer.tell(tuple(int(move) for move in moves.split(".") if move))
 
 

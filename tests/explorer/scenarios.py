@@ -108,19 +108,22 @@ PLAIN_MESSAGES = frozenset({"touch", "earlier touch", "old touch", "repeated tou
 SHORTENED = "two messages at the same moment, one of which shortens the timeout"
 
 
-def scenario(kinds: tuple[str, ...], situation: str, budget: Budget) -> Scenario:
+def scenario(kinds: tuple[str, ...], situation: str, budget: Budget, stack: str = "") -> Scenario:
     letters = "ABC"
     operations = tuple(operation(kind, letters[i], NOW[situation]) for i, kind in enumerate(kinds))
-    name = f"{'+'.join(kinds).replace(' ', '_')}@{situation}/{''.join(map(str, budget))}"
+    name = (
+        f"{'+'.join(kinds).replace(' ', '_')}@{situation}/{''.join(map(str, budget))}{stack and f'~{stack}'}"
+    )
     unaware = PLAIN_MESSAGES | ({"longer touch"} if situation == "new" else set())
     shortened = "shorter touch" in kinds and not unaware.isdisjoint(kinds)
-    return Scenario(name, SITUATIONS[situation], operations, budget, START, SHORTENED if shortened else "")
+    reason = SHORTENED if shortened else ""
+    return Scenario(name, SITUATIONS[situation], operations, budget, START, reason, stack)
 
 
 def by_name(name: str) -> Scenario:
     """The scenario of a seed."""
     kinds, _, rest = name.partition("@")
-    situation, _, budget = rest.partition("/")
-    return scenario(
-        tuple(kind.replace("_", " ") for kind in kinds.split("+")), situation, Budget(*map(int, budget))
-    )
+    situation, _, rest = rest.partition("/")
+    budget, _, stack = rest.partition("~")
+    plain = tuple(kind.replace("_", " ") for kind in kinds.split("+"))
+    return scenario(plain, situation, Budget(*map(int, budget)), stack)

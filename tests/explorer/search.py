@@ -58,6 +58,7 @@ class Scenario:
     budget: Budget
     start: int
     left_to_the_sweep: str = ""
+    stack: str = ""  # whose parameters (see sets.STACKS)
 
 
 @dataclass

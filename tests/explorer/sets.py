@@ -22,18 +22,26 @@ LONG = ("fired", "warning", "warned", "lost")
 CENTRAL = ("new", "active", "fired", "ended", "paused")
 
 
-def machine(wire: Callable[[Machine], None] = lambda machine: None) -> Machine:
+STACKS: dict[str, dict[str, object]] = {"": {}, "slack": {"timer_slack_seconds": 60}}
+"""Name -> the parameters that are not the default."""
+
+
+def machine(wire: Callable[[Machine], None] = lambda machine: None, stack: str = "") -> Machine:
     """With sessions, so that an end has something to lose; one shard, because there is one conversation."""
-    return Machine(settings(session_url_secret_arn="arn", sweep_shards=1), wire)  # noqa: S106 - an ARN
+    given = {"session_url_secret_arn": "arn", "sweep_shards": 1} | STACKS[stack]
+    return Machine(settings(**given), wire)
 
 
 def pairs(
-    kinds: tuple[str, ...], budget: Budget, situations: Iterable[str] = tuple(SITUATIONS)
+    kinds: tuple[str, ...],
+    budget: Budget,
+    situations: Iterable[str] = tuple(SITUATIONS),
+    stack: str = "",
 ) -> Iterator[Scenario]:
     """All pairs of these, in each of the situations."""
     for both in combinations_with_replacement(kinds, 2):
         for situation in situations:
-            yield scenario(both, situation, budget)
+            yield scenario(both, situation, budget, stack)
 
 
 def triples(budget: Budget) -> Iterator[Scenario]:
@@ -56,12 +64,14 @@ def fast() -> Iterator[Scenario]:
     """Every pair undisturbed, the core ones with any one disturbance, most triples."""
     yield from pairs(KINDS, QUIET, CENTRAL)
     yield from pairs(CORE, ANY_ONE, CENTRAL)
+    yield from pairs(CORE, QUIET, CENTRAL, "slack")
     yield from (each for each in triples(QUIET) if not is_long(each))
 
 
 def deep() -> Iterator[Scenario]:
     yield from triples(QUIET)
     yield from pairs(KINDS, ANY_ONE)
+    yield from pairs(CORE, ANY_TWO, CENTRAL, "slack")
     yield from pairs(KINDS, ANY_TWO)
     yield from pairs(CORE, ANY_THREE)
     yield from (each for each in triples(ANY_ONE) if not is_long(each))
@@ -121,11 +131,13 @@ def explore(
 ) -> Summary:
     """One after the other. `until`: a `time.monotonic`; what is not finished by then counts as broken."""
     summary, began = Summary(), time.monotonic()
-    shared = machine(wire)
+    machines: dict[str, Machine] = {}
     for number, each in enumerate(scenarios):
         if number % SCENARIOS_PER_MACHINE == 0:
-            shared = machine(wire)
-        report = Explorer(shared, each).explore(until=until)
+            machines.clear()
+        if each.stack not in machines:
+            machines[each.stack] = machine(wire, each.stack)
+        report = Explorer(machines[each.stack], each).explore(until=until)
         summary.add(report)
         if report.broken:
             say(f"{report.broken}\n" + "\n".join(report.story) + f"\nseed: {report.seed}\n")

@@ -40,6 +40,10 @@ def test_the_core_ones_keep_them_with_any_one_disturbance() -> None:
     all_kept(sets.pairs(sets.CORE, sets.ANY_ONE, sets.CENTRAL))
 
 
+def test_the_core_ones_keep_them_with_timer_slack() -> None:
+    all_kept(sets.pairs(sets.CORE, sets.QUIET, sets.CENTRAL, "slack"))
+
+
 def test_three_operations_at_once_keep_every_promise() -> None:
     all_kept(each for each in sets.triples(sets.QUIET) if not sets.is_long(each))
 
