@@ -584,7 +584,10 @@ def name_the_alias_to_event_source_targets() -> None:
 
 
 def crash_functions_on_demand(gate: Gate) -> None:
-    """Not a mend: lets the gate end a function's busy processes, as a crash of its environment would."""
+    """Not a mend: lets the gate end a function's busy processes, as a crash of its environment would.
+
+    Those that are still starting have made no call yet, and are left alone.
+    """
 
     def crash(function: str) -> None:
         with lambda_runtime._lock:
@@ -592,7 +595,7 @@ def crash_functions_on_demand(gate: Gate) -> None:
                 worker
                 for workers in lambda_runtime._workers.values()
                 for worker in workers
-                if worker.func_name == function and worker.in_use and worker._proc
+                if worker.func_name == function and worker.in_use and worker._proc and not worker._cold
             ]
         for worker in busy:
             with contextlib.suppress(ProcessLookupError):
