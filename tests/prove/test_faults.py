@@ -38,7 +38,7 @@ def observer(
     stack: Any = SimpleNamespace(
         redis=SimpleNamespace(exists=lambda key: there), schedules=lambda: ["s"] * schedules
     )
-    watching = Observer(stack, [Journal("c", kind, [told], sent=1)])
+    watching = Observer(stack, [Journal("c", kind, [told], sent=1, paused=kind == "handed over")])
     watching.status = {"c": {"state": state, "generation": generation, "outbox": [], "attempts": 0}}
     by_generation: dict[int, list[Outcome]] = {}
     for each in ends:
