@@ -22,6 +22,7 @@ OPERATIONS = {
         "GetItem",
         "PutItem",
         "Query",
+        "Scan",
         "UpdateItem",
     ],
     "lambda": ["Invoke"],

@@ -1,6 +1,7 @@
 """What the functions do while they start, on the real botocore: nothing that a release of it may break unnoticed."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,41 @@ def test_outside_lambda_an_entry_point_touches_nothing() -> None:
             check=False,
         )
         assert imported.returncode == 0, imported.stderr
+
+
+def test_each_client_finds_the_operations_that_the_adapters_call(
+    tmp_path: Path, server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the cut-down descriptions, as the layer's build makes them."""
+    shared = REPOSITORY / "layers" / "shared"
+    subprocess.run(
+        [sys.executable, shared / "trim_data.py", Path(botocore.__file__).parent, tmp_path], check=True
+    )
+    monkeypatch.setattr(aws, "_DATA", str(tmp_path))
+    made = {service: aws.client(service) for service in aws._SERVICES}
+    trimmed = {path.parent.parent.name for path in tmp_path.glob("*/*/service-2.json")}
+    assert trimmed == set(made) - {"connect", "lexv2-runtime"}  # seldom made, and found in the runtime's own
+    known = {method for client in made.values() for method in client.meta.method_to_api_mapping}
+    called = {
+        method
+        for file in (shared / "idle_timer" / "adapters").glob("*.py")
+        for method in re.findall(r"_client(?:\(\))?\.([a-z_]+)\(", file.read_text())
+        if file.name not in ("aws.py", "redis.py")
+    }
+    assert called
+    assert called <= known
+    assert made["dynamodb"].meta.service_model.operation_names == sorted(
+        [
+            "BatchGetItem",
+            "DeleteItem",
+            "DescribeEndpoints",
+            "GetItem",
+            "PutItem",
+            "Query",
+            "Scan",
+            "UpdateItem",
+        ]
+    )
 
 
 @pytest.mark.parametrize(
