@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import botocore
@@ -101,6 +102,20 @@ def test_after_a_restored_snapshot_no_connection_is_used_again(server: type[Serv
     assert bootstrap.timer().timers.scheduler.update("c-1", 1_000) == "done"
     assert server.requests == ["GET", "GET", "GET", "GET", "PUT"]
     assert len(server.connections) == 2
+
+
+def test_for_a_snapshot_it_connects_only_once_restored(
+    server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks: list[Any] = []
+    runtime = SimpleNamespace(register_after_restore=hooks.append)  # only Lambda's runtime has this module
+    monkeypatch.setitem(sys.modules, "snapshot_restore_py", runtime)
+    monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+    bootstrap.start(bootstrap.timer, "dynamodb", "scheduler")
+    assert server.requests == []
+    for hook in hooks:
+        hook()
+    assert server.requests == ["GET", "GET"]
 
 
 def test_aws_out_of_reach_is_no_reason_not_to_start(
