@@ -114,6 +114,13 @@ def test_programs_get_the_outcome_itself(stub: STUB) -> None:
     assert json.loads(message_of(stub, ENDED)["default"]) == ENDED
 
 
+def test_characters_that_queues_refuse_are_only_sent_escaped(stub: STUB) -> None:
+    parts = message_of(stub, ENDED | {"conversation_id": "a\0b\ufffec"})
+    assert parts["default"].isascii()
+    assert json.loads(parts["default"])["conversation_id"] == "a\0b\ufffec"
+    assert parts["sms"] == "Conversation a?b?c ended (idle_timeout)."
+
+
 def test_people_get_a_sentence_and_the_proof(stub: STUB) -> None:
     parts = message_of(stub, ENDED)
     assert parts["sms"] == "Conversation 日本 🙂 ended (idle_timeout)."
