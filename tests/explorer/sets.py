@@ -132,14 +132,20 @@ def explore(
     """One after the other. `until`: a `time.monotonic`; what is not finished by then counts as broken."""
     summary, began = Summary(), time.monotonic()
     machines: dict[str, Machine] = {}
-    for number, each in enumerate(scenarios):
+    everything = list(scenarios)
+    for number, each in enumerate(everything):
         if number % SCENARIOS_PER_MACHINE == 0:
             machines.clear()
         if each.stack not in machines:
             machines[each.stack] = machine(wire, each.stack)
         report = Explorer(machines[each.stack], each).explore(until=until)
+        out_of_time = report.broken and time.monotonic() > until
+        if out_of_time:
+            report.broken += f"; {len(everything) - number} scenarios were not explored to their end"
         summary.add(report)
         if report.broken:
             say(f"{report.broken}\n" + "\n".join(report.story) + f"\nseed: {report.seed}\n")
+        if out_of_time:
+            break
     summary.seconds = time.monotonic() - began
     return summary
