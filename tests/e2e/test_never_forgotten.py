@@ -412,6 +412,19 @@ def test_with_too_few_hand_overs_it_stops_with_its_cursor_and_the_next_sweep_fin
 # --- 4: a dry run ---
 
 
+def once_quiet(stack: LocalStack) -> dict[str, Any]:
+    """Everything, when nothing of the tests before is at work any more."""
+    seen: list[dict[str, Any]] = []
+
+    def unchanged() -> bool:
+        seen.append(everything(stack))
+        time.sleep(2)
+        return len(seen) > 2 and seen[-1] == seen[-2] == seen[-3]
+
+    eventually(unchanged, 60, "the stack to be quiet")
+    return seen[-1]
+
+
 def everything(stack: LocalStack) -> dict[str, Any]:
     """Tables, queues and schedule group, in full."""
     dynamodb, scheduler = stack.client("dynamodb"), stack.client("scheduler")
@@ -452,7 +465,7 @@ def test_a_dry_run_changes_nothing(stack: LocalStack, new_id: NewId) -> None:
     stack.invoke("touch", {"conversation_id": alive, "idle_timeout": "PT10M"})
     parked_url = stack.outputs["ParkedQueueUrl"]
     stack.client("sqs").send_message(QueueUrl=parked_url, MessageBody="looked at, not moved")
-    before = everything(stack)
+    before = once_quiet(stack)
     said = {}
     for which in ("overdue", "pending", "failed", "parked"):
         stack.invoke("inspect", {"action": "retry", "which": which, "dry_run": True})

@@ -223,7 +223,7 @@ def test_a_bad_event_that_nobody_waits_for_ends_in_the_failure_destination_with_
 
     def arrived() -> bool:
         found = stack.client("sqs").receive_message(
-            QueueUrl=stack.outputs["ParkedQueueUrl"], VisibilityTimeout=0
+            QueueUrl=stack.outputs["ParkedQueueUrl"], MaxNumberOfMessages=10, VisibilityTimeout=0
         )
         parked.extend(json.loads(message["Body"]) for message in found.get("Messages", []))
         return any(conversation_id in json.dumps(record) for record in parked)
