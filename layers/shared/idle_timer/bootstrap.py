@@ -40,7 +40,7 @@ def start(wire: Callable[[], object], *connect_to: str) -> None:
         _rehearse(timer().timers, *connect_to)
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
         # Only the runtime has it: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
-        from snapshot_restore_py import register_after_restore  # type: ignore[import-not-found,unused-ignore]
+        from snapshot_restore_py import register_after_restore  # type: ignore[import-not-found,unused-ignore] # only the runtime has it
 
         register_after_restore(lambda: restored(*connect_to))
     else:

@@ -50,7 +50,7 @@ def _session() -> botocore.session.Session:
 class _Loader(Loader):
     """Looks at the cut-down descriptions first. Finding out which 400 services there are would be 2 % of a start."""
 
-    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - the Loader's signature
         return list(_SERVICES)
 
 
