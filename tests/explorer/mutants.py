@@ -9,7 +9,7 @@ from unittest.mock import patch
 from idle_timer import conversation as rules
 from idle_timer import messages
 from idle_timer.cleanup import Cleanup
-from idle_timer.conversation import Conversation, Entry, Hold
+from idle_timer.conversation import Conversation, Entry, Hold, Message
 from idle_timer.ports import Activity, Outcomes, Read, Recorded, Saved, ScheduleAnswer, Scheduler, Store
 from idle_timer.settings import Settings
 from idle_timer.timer import Timer, Timers, TimerWord
@@ -171,8 +171,10 @@ class NeverLooksAgain(Timers):
 
 
 class RepeatArmsNothing(Timer):
-    def _arm_for_message(self, before: Conversation | None, result: str, after: Conversation) -> TimerWord:
-        return "kept" if result == "repeat" else super()._arm_for_message(before, result, after)
+    def _arm_for_message(
+        self, message: Message, before: Conversation | None, result: str, after: Conversation
+    ) -> TimerWord:
+        return "kept" if result == "repeat" else super()._arm_for_message(message, before, result, after)
 
 
 def late_in_cleanup(machine: Machine) -> None:

@@ -108,6 +108,25 @@ def test_a_firing_that_is_not_due_arms_a_fresh_schedule() -> None:
     assert world.telemetry.totals["Rearmed"] == 1
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_an_outbox_is_worked_off_without_touching_the_timer_of_what_is_not_due(held: bool) -> None:
+    world = World(settings(publish_opened=True))
+    world.touch()
+    world.store.hold = Hold(((at(0), None),) if held else ())
+    later(world, 10)
+    assert world.cleanup(source="outbox")["decision"] == "nothing"
+    assert world.outcomes.types() == ["ConversationOpened"]
+    assert world.steps.names("scheduler") == ["scheduler.create"], "touch's"
+    assert world.scheduled_for() == at(301)
+    assert "Rearmed" not in world.telemetry.totals
+
+
+def test_an_outbox_finds_what_is_due_and_ends_it_all_the_same() -> None:
+    world = later(opened(), 400)
+    assert world.cleanup(source="outbox")["decision"] == "ended"
+    assert world.scheduler.schedules == {}
+
+
 def test_a_repeated_firing_does_nothing_more() -> None:
     world = opened()
     world.fire()

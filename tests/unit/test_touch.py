@@ -61,8 +61,20 @@ def test_after_the_first_message_a_touch_is_exactly_two_calls(fields: dict[str, 
     later(world, 10)
     answer = world.touch(occurred_at=wire(10), **fields)
     assert (answer["result"], answer["timer"]) == ("recorded", "updated")
-    assert world.touch(occurred_at=wire(10), **fields)["result"] == "repeat"
-    assert world.steps.names(*AWS) == ["store.record", "scheduler.update"] * 2
+    assert world.steps.names(*AWS) == ["store.record", "scheduler.update"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "looks"), [({}, []), ({"attributes": {"a": "1"}}, []), ({"idle_timeout": 60}, ["store.read"])]
+)
+def test_a_repeat_arms_again_and_looks_again_if_it_may_have_made_the_timer_later(
+    fields: dict[str, Any], looks: list[str]
+) -> None:
+    world = World()
+    world.touch(**fields)
+    del world.steps.calls[:]
+    assert world.touch(occurred_at=wire(0), **fields)["result"] == "repeat"
+    assert world.steps.names(*AWS) == ["store.record", "scheduler.update", *looks]
 
 
 def test_a_message_of_the_future_or_without_a_time_counts_as_of_now() -> None:

@@ -10,7 +10,7 @@ from idle_timer import conversation as rules
 from idle_timer import messages
 from idle_timer.conversation import END_ACTIONS, Conversation, Entry, Firing, Hold
 from idle_timer.errors import ContendedError, TimerNotArmedError
-from idle_timer.ports import Bots, CallersCode, Outcomes, Sessions
+from idle_timer.ports import Bots, CallersCode, Outcomes, Read, Sessions
 from idle_timer.timer import SAVE_TRIES, Timers
 from idle_timer.timestamps import SECOND_MS, format_time
 
@@ -32,10 +32,7 @@ class Cleanup:
         """
         fired_at = self.timers.clock.now()
         conversation_id = event.conversation_id
-        # First of all: deleted after the commit, it would take along the timer of a message that reopens in between.
-        # A refusal does not stop an end: a leftover schedule fires, finds nothing to do, and is deleted here.
-        self.timers.scheduler.delete(conversation_id)
-        read = self.timers.store.read(conversation_id)
+        read, keeps_its_timer = self._look(event)
         seen, hold = read.conversation, read.hold
         told, seen = self._tell_of_failure(seen)
         if told and event.source == "outbox" and seen is not None and rules.is_parked(seen):
@@ -59,7 +56,9 @@ class Cleanup:
             raise ContendedError("the conversation kept changing while cleanup looked at it")
         if seen is None:
             return self._answer(conversation_id, decision, None, hold, firing)
-        if decision in ("rearmed", "warned"):
+        if keeps_its_timer and decision in ("rearmed", "held"):
+            decision = "nothing"
+        elif decision in ("rearmed", "warned"):
             self.timers.arm_and_look_again(seen, hold, first="create")
         elif decision == "held":
             self._arm_recheck(conversation_id)
@@ -68,6 +67,25 @@ class Cleanup:
         if current is not None and current.attempts:
             self._forgive_attempts(current)
         return self._answer(conversation_id, decision, seen, hold, firing)
+
+    def _look(self, event: messages.CleanupEvent) -> tuple[Read, bool]:
+        """Delete the schedule, then read. Returns whether the schedule was left alone instead.
+
+        That is where it is invoked for an outbox, nothing is due, and whoever wrote the outbox has armed: deleting that
+        timer and setting it anew would double what a reopening costs. A delete is not needed where nothing is committed.
+        """
+        store = self.timers.store
+        if event.source == "outbox":
+            found = store.read(event.conversation_id)
+            verdict = rules.verdict(
+                found.conversation, self.timers.settings, found.hold, self.timers.clock.now()
+            )
+            if verdict in ("rearmed", "held"):
+                return found, True
+        # Before anything is committed: afterwards, it would take along the timer of a message that reopens in between.
+        # A refusal does not stop an end: a leftover schedule fires, finds nothing to do, and is deleted here.
+        self.timers.scheduler.delete(event.conversation_id)
+        return store.read(event.conversation_id), False
 
     def _decide(self, seen: Conversation | None, firing: Firing) -> tuple[str, Conversation | None]:
         """The decision, and what to store for it (None: nothing)."""

@@ -198,7 +198,7 @@ class Timer:
         if change.result in ("opened", "recorded", "reopened", "repeat") or (
             policy_brought and after.state == "active"
         ):
-            timer = self._arm_for_message(before, change.result, after)
+            timer = self._arm_for_message(message, before, change.result, after)
         elif after.state == "active":
             timer = "kept"
         if after.outbox and change.result in ("opened", "reopened", "repeat"):
@@ -210,16 +210,22 @@ class Timer:
             answer["session"] = "restoring"
         return answer
 
-    def _arm_for_message(self, before: Conversation | None, result: str, after: Conversation) -> TimerWord:
+    def _arm_for_message(
+        self, message: Message, before: Conversation | None, result: str, after: Conversation
+    ) -> TimerWord:
         known = before is not None and before.state == "active"
         timers = self.timers
         if rules.due_at(after, timers.settings) is None:
             return "none"  # a timer that is still set finds nothing due
         if result == "recorded" and timers.is_set_already(after):
             return "kept"
-        if before is not None and known and self._may_be_later(before, after):
+        first: Literal["create", "update"] = "update" if known else "create"
+        if self._may_be_later(message, before, result, after):
+            return timers.arm_and_look_again(after, NO_HOLD, first=first)
+        word = timers.arm(after, first=first)
+        if first == "create" and word == "updated":
+            # Somebody has armed for this opening already, perhaps with a timeout that was shortened since.
             return timers.arm_and_look_again(after, NO_HOLD, first="update")
-        word = timers.arm(after, first="update" if known else "create")
         if word == "throttled":
             if before is None or result == "repeat" or not self._covered(before, after):
                 raise TimerNotArmedError("Scheduler is throttled")
@@ -227,8 +233,16 @@ class Timer:
             return "deferred"
         return word
 
-    def _may_be_later(self, before: Conversation, after: Conversation) -> bool:
+    def _may_be_later(
+        self, message: Message, before: Conversation | None, result: str, after: Conversation
+    ) -> bool:
         """A longer timeout: its timer must not outlive a shorter one that somebody sets at the same moment."""
+        if (
+            result == "repeat"
+        ):  # what the first attempt changed is stored, and it may have died before it looked
+            return not _TIMING_FIELDS.isdisjoint(message.changes)
+        if before is None:
+            return False
         return (before.idle_timeout_seconds, before.stages) != (after.idle_timeout_seconds, after.stages)
 
     def _covered(self, before: Conversation, after: Conversation) -> bool:
@@ -282,7 +296,8 @@ class Timer:
         """Commit, arm, look again: none of these ends the conversation."""
         change = self._commit(event.conversation_id, rule, before_saving=lambda: None)
         after, timer = change.after, "none"
-        if after is not None and change.result in ("applied", "repeat") and after.state != "ended":
+        if after is not None and after.state != "ended":
+            # A stale one, too: its first attempt may have armed over a newer one's timer, and died before it looked.
             timer = self.timers.arm_and_look_again(after, NO_HOLD, first="update")
         return self._moved(event.conversation_id, change, timer)
 
