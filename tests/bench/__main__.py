@@ -254,26 +254,18 @@ class Bench:
 
     def cost(self) -> list[Figure]:
         """The timers' cost."""
-        used = model.usage(self.talks, 240)
-        ours = model.timer_usd(used)
+        used = model.usage(self.talks, 0)
+        ours, with_slack = model.timer_usd(used), model.timer_usd(model.usage(self.talks, 240))
         able = [each for each in model.alternatives(used) if each.keeps]
-        cheapest = min(able, key=lambda each: each.usd)
-        next_one = sorted(able, key=lambda each: each.usd)[1]
+        cheapest, next_one = sorted(able, key=lambda each: each.usd)[:2]
+        what = "cost of the timers, against the cheapest alternative that can keep the promises"
         note = f"{ours:.2f} USD per million messages; {cheapest.name} {cheapest.usd:.2f} USD"
+        again = f"{with_slack:.2f} USD: firings and notes cost, Scheduler's calls do not"
+        other = f"the same, against {next_one.name}"
         return [
-            Figure(
-                14,
-                "cost of the timers, against the cheapest alternative that can keep the promises",
-                ours / cheapest.usd,
-                target=0.1,
-                note=note,
-            ),
-            Figure(
-                None,
-                f"the same, against {next_one.name}",
-                ours / next_one.usd,
-                note=f"{next_one.usd:.2f} USD",
-            ),
+            Figure(14, f"{what}, slack 0", ours / cheapest.usd, target=0.1, note=note),
+            Figure(None, "the same, slack 240 s", with_slack / cheapest.usd, note=again),
+            Figure(None, other, ours / next_one.usd, note=f"{next_one.usd:.2f} USD"),
         ]
 
 

@@ -31,6 +31,7 @@ class Tally:
     touch_calls: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     firings: int = 0
+    handovers: int = 0  # invocations of cleanup for an outbox
     ends: list[tuple[int, ...]] = field(default_factory=list)
 
     def per_message(self, *names: str) -> float:
@@ -90,7 +91,7 @@ def simulate(talks: Sequence[Talk], slack_seconds: int, timeout_seconds: int = 3
             world.touch(sender="customer")
             made = (call.name for call in world.steps.calls[before:])
             tally.touch_calls += sum(name.startswith(TOUCH_PORTS) for name in made)
-            world.drain()
+            tally.handovers += len(world.drain())
         _fire_until(world, None, tally)
         tally.messages += len(talk)
         tally.calls.update(call.name for call in world.steps.calls)
@@ -112,7 +113,6 @@ def ends_apart_seconds(one: Tally, other: Tally) -> float:
 def _fire_until(world: World, until: int | None, tally: Tally) -> None:
     while (at := world.scheduled_for()) is not None and (until is None or at <= until):
         world.fire()
-        world.drain()
         tally.firings += 1
 
 
