@@ -5,13 +5,14 @@ import json
 import time
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import boto3
 
-from tests.local.stack import REGION, REPOSITORY, FunctionError, LocalStack, Session, eventually
+from tests.local.stack import REGION, REPOSITORY, LocalStack, Session, eventually
 from tests.prove.policies import ACCOUNT, Json
 
 STACK_NAME = "privilege"
@@ -323,17 +324,24 @@ def _rule() -> Json:
 
 
 def drive(stack: Everything) -> list[str]:
-    """Everything at once, as most of it is waiting; what did not come about, if anything."""
+    """The steps at once, as most of it is waiting, and the rest after them; what did not come about, if anything.
+
+    A sweep takes whoever is overdue, also those whose timer (at least 5 s ahead, whatever their timeout) a step awaits.
+    """
     for function in ("touch", "lifecycle"):
         stack.backend.invoke(function, {"conversation_id": "", "never": "valid"}, event=True)
-    with ThreadPoolExecutor(len(STEPS) + 1) as pool:
-        running: dict[str, Future[None]] = {"sweeping": pool.submit(sweeping, stack)}
+    began, trouble = time.monotonic(), list[str]()
+
+    def attempt(name: str, each: Callable[[], None]) -> None:
+        try:
+            each()
+        except Exception as error:  # noqa: BLE001 - told with the others'
+            trouble.append(f"{name}: {error!r}")
+        print(f"    {time.monotonic() - began:3.0f} s: {name}", flush=True)
+
+    with ThreadPoolExecutor(len(STEPS)) as pool:
         for name, each in STEPS.items():
-            running[name] = pool.submit(each, stack, name.replace("_", "-")[:40])
-    running["operators"] = Future()
-    try:
-        operators(stack)
-        running["operators"].set_result(None)
-    except (AssertionError, FunctionError, TimeoutError) as error:
-        running["operators"].set_exception(error)
-    return [f"{name}: {done.exception()}" for name, done in running.items() if done.exception()]
+            pool.submit(attempt, name, partial(each, stack, name.replace("_", "-")[:40]))
+    for last in (sweeping, operators):
+        attempt(last.__name__, partial(last, stack))
+    return trouble
