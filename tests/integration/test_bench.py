@@ -31,6 +31,7 @@ def test_slack_saves_writes_and_moves_no_end() -> None:
     without, with_slack = gaps.simulate(talks, 0), gaps.simulate(talks, 240)
     writes = ("scheduler.create", "scheduler.update")
     assert with_slack.per_message(*writes) < without.per_message(*writes) / 2
+    assert with_slack.firings > without.firings, "the price of it"
     assert gaps.ends_apart_seconds(without, with_slack) <= 5  # what is due sooner is asked for 5 s ahead
 
 
@@ -54,7 +55,30 @@ def test_preflight_says_what_to_raise_in_a_small_region(
     told = capsys.readouterr().out
     assert "**Does not fit the default quotas**" in told
     assert "raise to" in told
+    assert "| 0 s (asked for) |" in told, "the default, beside what slack would change"
+    assert "| 240 s |" in told
+    for name in ("Step Functions", "Lambda durable", "SQS delay", "DynamoDB TTL", "Temporal Cloud"):
+        assert name in told
     assert {path.name for path in tmp_path.iterdir()} == {"preflight.md", "preflight.svg"}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--messages-per-second", "0"], "must be above 0"),
+        (["--messages-per-conversation", "1"], "must be 2 to 1000"),
+        (["--region", "Frankfurt"], "must be a Region's name"),
+        (["--slack", "-1"], "must be whole seconds"),
+    ],
+)
+def test_preflight_refuses_by_name_what_cannot_be(
+    given: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        preflight.main(given)
+    told = capsys.readouterr().err
+    assert given[0] in told
+    assert why in told
 
 
 def test_each_price_has_its_source() -> None:
