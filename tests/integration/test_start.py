@@ -1,5 +1,6 @@
 """What the functions do while they start, on the real botocore: nothing that a release of it may break unnoticed."""
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import botocore
+import botocore.session
 import pytest
+from botocore import handlers
+from botocore.parsers import JSONParser
 
 from idle_timer import bootstrap
 from idle_timer.adapters import aws
@@ -139,17 +143,19 @@ def test_outside_lambda_an_entry_point_touches_nothing() -> None:
         assert imported.returncode == 0, imported.stderr
 
 
-def test_each_client_finds_the_operations_that_the_adapters_call(
-    tmp_path: Path, server: type[Server], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the cut-down descriptions, as the layer's build makes them."""
-    shared = REPOSITORY / "layers" / "shared"
-    subprocess.run(
-        [sys.executable, shared / "trim_data.py", Path(botocore.__file__).parent, tmp_path], check=True
-    )
+@pytest.fixture
+def trimmed_data(tmp_path: Path, server: type[Server], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cut-down descriptions, as the layer's build makes them, and used as in the layer."""
+    script = REPOSITORY / "layers" / "shared" / "trim_data.py"
+    subprocess.run([sys.executable, script, Path(botocore.__file__).parent, tmp_path], check=True)
     monkeypatch.setattr(aws, "_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_each_client_finds_the_operations_that_the_adapters_call(trimmed_data: Path) -> None:
+    shared = REPOSITORY / "layers" / "shared"
     made = {service: aws.client(service) for service in aws._SERVICES}
-    trimmed = {path.parent.parent.name for path in tmp_path.glob("*/*/service-2.json")}
+    trimmed = {path.parent.parent.name for path in trimmed_data.glob("*/*/service-2.json")}
     assert trimmed == set(made) - {"connect", "lexv2-runtime"}  # seldom made, and found in the runtime's own
     known = {method for client in made.values() for method in client.meta.method_to_api_mapping}
     called = {
@@ -184,3 +190,68 @@ def test_only_descriptions_that_are_not_younger_than_the_runtime_are_used(
     if made_from:
         (tmp_path / "version").write_text(made_from)
     assert aws._data_fits(botocore.__version__) is fits
+
+
+def test_each_call_meets_the_same_event_handlers_as_in_a_session_of_botocores_own(trimmed_data: Path) -> None:
+    """All but those of other services are registered, in the same order."""
+
+    def met(session: Any, event: str) -> list[str]:
+        found = session.get_component("event_emitter")._emitter._handlers.prefix_search(event)
+        return [str(each) for each in found if each.__module__.startswith("botocore")]  # Powertools adds one
+
+    ours, theirs = aws._session(), botocore.session.Session()
+    models = [aws.client(service).meta.service_model for service in aws._SERVICES]
+    assert {str(model.service_id.hyphenize()) for model in models} == set(aws._SERVICE_IDS)
+    kinds = {spec[0].split(".")[0] for spec in handlers.BUILTIN_HANDLERS} - {"docs"}
+    events = [
+        f"{kind}.{model.service_id.hyphenize()}.{operation}"
+        for kind in kinds
+        for model in models
+        for operation in model.operation_names
+    ]
+    assert any(met(ours, event) for event in events)
+    assert [met(ours, event) for event in events] == [met(theirs, event) for event in events]
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "body"),
+    [
+        (
+            "dynamodb",
+            "UpdateItem",
+            {"Attributes": {"id": {"S": "c"}, "n": {"N": "1"}, "l": {"L": [{"NULL": True}]}}},
+        ),
+        ("dynamodb", "BatchGetItem", {"Responses": {"t": [{"id": {"S": "c"}}]}, "UnprocessedKeys": {}}),
+        ("dynamodb", "GetItem", {}),
+        (
+            "dynamodb",
+            "Query",
+            {"Items": [{"m": {"M": {"a": {"BOOL": False}}}}], "Count": 1, "ScannedCount": 1},
+        ),
+        ("sqs", "ReceiveMessage", {"Messages": [{"MessageId": "1", "Body": "{}", "Attributes": {"a": "1"}}]}),
+        ("sqs", "SendMessage", {"MessageId": "1"}),
+        ("secretsmanager", "GetSecretValue", {"SecretString": "redis://", "Name": "url"}),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_taken_as_sent_is_what_botocore_would_have_made_of_it(
+    service: str, operation: str, body: dict[str, Any], status: int, server: type[Server]
+) -> None:
+    client = aws.client(service)
+    model = client.meta.service_model
+    parser = client._endpoint._response_parser_factory.create_parser(model.resolved_protocol)
+    assert isinstance(parser, aws._AsSent)
+    response = {
+        "status_code": status,
+        "headers": {"x-amzn-RequestId": "1", "x-amzn-requestid": "1", "Content-Length": "2"},
+        "body": json.dumps(body if status == 200 else {"__type": "a#B", "message": "no"} | body).encode(),
+        "context": {"operation_name": operation},
+    }
+    shape = model.operation_model(operation).output_shape
+    assert parser.parse(response, shape) == JSONParser().parse(response, shape)
+
+
+def test_answers_are_really_taken_as_sent(server: type[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the client: a botocore that asks somebody else for a parser would be slower, and this would say so."""
+    monkeypatch.setattr(aws._AsSent, "parse", lambda self, response, shape: {"taken": response["body"]})
+    assert aws.client("dynamodb").update_item(TableName="t", Key={})["taken"] == b'{"Attributes":{}}'

@@ -2,17 +2,20 @@
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import botocore
 import botocore.session
+from botocore import handlers
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import URLLib3Session
 from botocore.loaders import Loader
+from botocore.parsers import JSONParser, ResponseParser, ResponseParserFactory
 from botocore.utils import get_environ_proxies
 
 CONNECT_TIMEOUT_SECONDS = 1  # a healthy endpoint in the same Region answers in milliseconds
@@ -22,6 +25,17 @@ READ_TIMEOUT_SECONDS = (
 TRIES = 2  # what fails twice goes to the caller, or to Lambda's retries, which wait longer than botocore does
 
 _SERVICES = ("connect", "dynamodb", "lambda", "lexv2-runtime", "scheduler", "secretsmanager", "sns", "sqs")
+# As botocore's events call them.
+_SERVICE_IDS = (
+    "connect",
+    "dynamodb",
+    "lambda",
+    "lex-runtime-v2",
+    "scheduler",
+    "secrets-manager",
+    "sns",
+    "sqs",
+)
 # Service descriptions cut down by the layer's build (trim_data.py); not there when run from the sources.
 _DATA = os.path.join(os.path.dirname(os.path.dirname(__file__)), "aws_data")
 
@@ -41,10 +55,24 @@ AwsError = (ClientError, BotoCoreError)
 
 @functools.cache
 def _session() -> botocore.session.Session:
-    session = botocore.session.Session()
-    if _data_fits(botocore.__version__):
+    builtin = getattr(handlers, "BUILTIN_HANDLERS", None)
+    is_lean = _data_fits(botocore.__version__) and builtin is not None
+    session = botocore.session.Session(include_builtin_handlers=not is_lean)
+    session.register_component("response_parser_factory", _ParserFactory())
+    if is_lean:
         session.register_component("data_loader", _Loader(extra_search_paths=[_DATA]))
+        _register(session, builtin)
     return session
+
+
+def _register(session: botocore.session.Session, builtin: Any) -> None:
+    """botocore's own event handlers, but for those of services that nobody calls: all 127 would be 4 % of a start."""
+    events = session.get_component("event_emitter")
+    places = {handlers.REGISTER_FIRST: events.register_first, handlers.REGISTER_LAST: events.register_last}
+    for event, handler, *place in builtin:
+        _, *service = event.split(".")[:2]
+        if not service or service[0] in _SERVICE_IDS:
+            (places[place[0]] if place else events.register)(event, handler)
 
 
 class _Loader(Loader):
@@ -52,6 +80,28 @@ class _Loader(Loader):
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 - the Loader's signature
         return list(_SERVICES)
+
+
+class _ParserFactory(ResponseParserFactory):
+    def __init__(self) -> None:
+        super().__init__()
+        self._json = _AsSent()
+
+    def create_parser(self, protocol_name: str) -> ResponseParser:
+        return self._json if protocol_name == "json" else super().create_parser(protocol_name)
+
+
+class _AsSent(JSONParser):
+    """Takes the answers of DynamoDB, SQS and Secrets Manager as the JSON that they are.
+
+    botocore walks through every attribute of an item with the service's description at hand, a tenth of a warm touch,
+    to turn binary values into bytes and times into datetimes. Nothing here reads either.
+    """
+
+    def parse(self, response: Any, shape: Any) -> Any:
+        if response["status_code"] != 200:
+            return super().parse(response, shape)
+        return json.loads(response["body"]) | super().parse({**response, "body": b"{}"}, shape)
 
 
 def _data_fits(version: str) -> bool:
