@@ -8,9 +8,10 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from idle_timer import bootstrap
+from idle_timer.adapters.telemetry import LineFormatter
 from idle_timer.errors import InvalidEventError
 
-_logger = Logger()
+_logger = Logger(logger_formatter=LineFormatter())
 _LOGGED = (
     *("conversation_id", "result", "timer", "decision", "state", "due_at", "source"),
     *("run", "handovers", "overdue", "repaired", "failed", "parked", "notices", "audited"),
