@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from idle_timer.conversation import Conversation
-from idle_timer.ports import IndexEntry, IndexPage
+from idle_timer.upkeep_ports import IndexEntry, IndexPage
 from tests.fakes.operations import Operations
 from tests.fakes.world import World
 

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from idle_timer import deadline, messages
 from idle_timer.conversation import Conversation
 from idle_timer.errors import InvalidEventError
-from idle_timer.ports import Lease, TimetablePage
 from idle_timer.settings import Settings
 from idle_timer.timestamps import format_time
+from idle_timer.upkeep_ports import Lease, TimetablePage
 from tests.explorer import promises
 from tests.fakes import operations
 from tests.fakes.operations import ACCESS, Context, MemoryTimetable, Operations

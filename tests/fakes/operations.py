@@ -8,7 +8,10 @@ from typing import Any
 from idle_timer.attempts import Attempts
 from idle_timer.conversation import Conversation, Hold
 from idle_timer.inspection import Inspection
-from idle_timer.ports import (
+from idle_timer.redrive import Redrive
+from idle_timer.settings import InspectSettings, RedriveSettings, SweepSettings
+from idle_timer.sweep import Sweep
+from idle_timer.upkeep_ports import (
     Call,
     IndexEntry,
     IndexPage,
@@ -18,9 +21,6 @@ from idle_timer.ports import (
     SetTimer,
     TimetablePage,
 )
-from idle_timer.redrive import Redrive
-from idle_timer.settings import InspectSettings, RedriveSettings, SweepSettings
-from idle_timer.sweep import Sweep
 from tests.fakes.world import World
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:idle-timer-{}:live"

@@ -23,7 +23,7 @@ from idle_timer.adapters.siblings import LambdaFunctions, SweepContinuation
 from idle_timer.adapters.timetable import SchedulerTimetable
 from idle_timer.conversation import NO_HOLD, Conversation, Hold
 from idle_timer.errors import UnavailableError
-from idle_timer.ports import Call, IndexEntry, Lease, Reply, SetTimer, TimetablePage
+from idle_timer.upkeep_ports import Call, IndexEntry, Lease, Reply, SetTimer, TimetablePage
 from tests.fakes.operations import MemoryControl, MemoryOverview
 from tests.fakes.store import MemoryStore
 from tests.fakes.world import World

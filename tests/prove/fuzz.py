@@ -33,8 +33,8 @@ from idle_timer.adapters.dynamodb import from_item, to_item
 from idle_timer.adapters.scheduler import EventBridgeScheduler, schedule_name
 from idle_timer.adapters.sns import SnsOutcomes
 from idle_timer.errors import InvalidEventError
-from idle_timer.ports import Call, Reply
 from idle_timer.timestamps import format_time, parse_duration, parse_time
+from idle_timer.upkeep_ports import Call, Reply
 from tests.fakes import world as fakes
 from tests.fakes.operations import ARN, Context, Operations
 from tests.prove import strategies

@@ -30,8 +30,8 @@ from typing import Any, Self
 from idle_timer import messages
 from idle_timer.conversation import Conversation
 from idle_timer.errors import TransientError
-from idle_timer.ports import Call, Reply
 from idle_timer.timestamps import MINUTE_MS, SECOND_MS, ceil_to, format_time, parse_time
+from idle_timer.upkeep_ports import Call, Reply
 from tests.bench.gaps import TimingsError, read
 from tests.fakes import world as fakes
 from tests.fakes.operations import ARN, Context, Operations, handed_over

@@ -8,7 +8,7 @@ import pytest
 from idle_timer import conversation as rules
 from idle_timer.conversation import Hold
 from idle_timer.errors import InvalidEventError, UnavailableError
-from idle_timer.ports import IndexEntry
+from idle_timer.upkeep_ports import IndexEntry
 from tests.fakes import steps
 from tests.fakes.operations import Operations, handed_over
 from tests.fakes.world import World, settings

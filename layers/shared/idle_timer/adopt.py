@@ -20,8 +20,8 @@ from typing import Any, TextIO
 
 from idle_timer import messages
 from idle_timer.errors import InvalidEventError
-from idle_timer.ports import Call, Functions
 from idle_timer.timestamps import SECOND_MS, format_time, parse_time
+from idle_timer.upkeep_ports import Call, Functions
 
 DEFAULT_RATE = 20.0  # conversations a second
 PROGRESS_EVERY = 100

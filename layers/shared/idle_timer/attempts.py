@@ -6,9 +6,10 @@ from typing import Literal
 from idle_timer import conversation as rules
 from idle_timer.conversation import Conversation
 from idle_timer.errors import ContendedError
-from idle_timer.ports import Clock, Handover, Overview, Store, Telemetry
+from idle_timer.ports import Clock, Handover, Store, Telemetry
 from idle_timer.settings import Settings
 from idle_timer.timer import SAVE_TRIES
+from idle_timer.upkeep_ports import Overview
 
 Counted = Literal["counted", "parked", "gone"]
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from idle_timer.attempts import Attempts
     from idle_timer.cleanup import Cleanup
     from idle_timer.inspection import Inspection
-    from idle_timer.ports import Overview
     from idle_timer.redrive import Redrive
     from idle_timer.sweep import Sweep
+    from idle_timer.upkeep_ports import Overview
 
 CALLERS_TIMEOUT_SECONDS = 20  # for the caller's own functions; cleanup itself has 60 s
 

@@ -15,10 +15,11 @@ from idle_timer.conversation import Conversation, Hold
 from idle_timer.errors import ContendedError, InvalidEventError
 from idle_timer.explanation import explained, would
 from idle_timer.operator_events import LIST_MOST, Filters, HoldEvent, ListEvent, OneEvent, RetryEvent
-from idle_timer.ports import Call, Clock, FailureQueues, Functions, Holds, IndexEntry, Links, Overview, Store
+from idle_timer.ports import Clock, Store
 from idle_timer.settings import InspectSettings
 from idle_timer.timer import SAVE_TRIES
 from idle_timer.timestamps import SECOND_MS, format_time
+from idle_timer.upkeep_ports import Call, FailureQueues, Functions, Holds, IndexEntry, Links, Overview
 
 LOOK_AT_MOST = (
     500  # index entries per call: a filter that matches nothing ends with `next`, not with a time-out

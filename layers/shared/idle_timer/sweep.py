@@ -18,10 +18,11 @@ from idle_timer.attempts import Attempts
 from idle_timer.conversation import Conversation
 from idle_timer.deadline import LambdaContext, guard
 from idle_timer.errors import DeadlineError, UnavailableError
-from idle_timer.ports import (
+from idle_timer.ports import Chance, Clock, Telemetry
+from idle_timer.settings import SweepSettings
+from idle_timer.timestamps import SECOND_MS
+from idle_timer.upkeep_ports import (
     Call,
-    Chance,
-    Clock,
     Continuation,
     Functions,
     Holds,
@@ -31,11 +32,8 @@ from idle_timer.ports import (
     Overview,
     Reply,
     SetTimer,
-    Telemetry,
     Timetable,
 )
-from idle_timer.settings import SweepSettings
-from idle_timer.timestamps import SECOND_MS
 
 PAGE = 20  # conversations per batch
 MARGIN_SECONDS = 3.0  # for saving the cursor and handing over, each a call of tens of milliseconds

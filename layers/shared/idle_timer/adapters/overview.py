@@ -7,7 +7,7 @@ from idle_timer.adapters.aws import ClientError, error_code
 from idle_timer.adapters.dynamodb import BATCH_TRIES, CONTACT_PREFIX, HOLD_ID, from_item, hold_from_item
 from idle_timer.conversation import NO_HOLD, Conversation, Hold
 from idle_timer.errors import UnavailableError
-from idle_timer.ports import IndexEntry, IndexPage, Lease
+from idle_timer.upkeep_ports import IndexEntry, IndexPage, Lease
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

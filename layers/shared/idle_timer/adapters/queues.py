@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from idle_timer.ports import ParkedEvent
+from idle_timer.upkeep_ports import ParkedEvent
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

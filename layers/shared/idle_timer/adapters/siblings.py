@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ReadTimeoutError
 
 from idle_timer.adapters.aws import AwsError, error_code
-from idle_timer.ports import Call, FunctionName, Reply
+from idle_timer.upkeep_ports import Call, FunctionName, Reply
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from idle_timer.adapters.aws import AwsError, error_code
-from idle_timer.ports import SetTimer, TimetablePage
 from idle_timer.timestamps import SECOND_MS
+from idle_timer.upkeep_ports import SetTimer, TimetablePage
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
