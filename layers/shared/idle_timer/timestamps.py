@@ -1,7 +1,7 @@
 """Time on the wire and in store: RFC 3339 with a zone outside, integer epoch milliseconds (UTC) inside."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 SECOND_MS = 1_000
 MINUTE_MS = 60_000
@@ -35,8 +35,8 @@ def parse_time(text: object) -> int:
 
 def format_time(milliseconds: int) -> str:
     """Epoch milliseconds -> RFC 3339 in UTC with milliseconds and Z."""
-    seconds, rest = divmod(milliseconds, SECOND_MS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    at = _EPOCH + timedelta(milliseconds=milliseconds)
+    return f"{at.isoformat(timespec='milliseconds')[:-6]}Z"  # without +00:00
 
 
 def parse_duration(value: object) -> int:

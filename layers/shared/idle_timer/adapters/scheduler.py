@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
@@ -11,7 +10,7 @@ from aws_lambda_powertools import Logger
 from idle_timer.adapters.aws import AwsError, ClientError, error_code
 from idle_timer.errors import TimerNotArmedError
 from idle_timer.ports import ScheduleAnswer
-from idle_timer.timestamps import SECOND_MS
+from idle_timer.timestamps import format_time
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -105,7 +104,7 @@ class EventBridgeScheduler:
         return {
             "Name": schedule_name(conversation_id),
             "GroupName": self._group,
-            "ScheduleExpression": f"at({datetime.fromtimestamp(at // SECOND_MS, UTC):%Y-%m-%dT%H:%M:%S})",
+            "ScheduleExpression": f"at({format_time(at)[:19]})",
             "ScheduleExpressionTimezone": "UTC",
             "FlexibleTimeWindow": {"Mode": "OFF"},
             "State": "ENABLED",
