@@ -99,9 +99,12 @@ class _AsSent(JSONParser):
     """
 
     def parse(self, response: Any, shape: Any) -> Any:
-        if response["status_code"] != 200:
-            return super().parse(response, shape)
-        return json.loads(response["body"]) | super().parse({**response, "body": b"{}"}, shape)
+        if response["status_code"] == 200:
+            with contextlib.suppress(
+                ValueError
+            ):  # empty, or damaged on the way, which botocore notices and tries again
+                return json.loads(response["body"]) | super().parse({**response, "body": b"{}"}, shape)
+        return super().parse(response, shape)
 
 
 def _data_fits(version: str) -> bool:
