@@ -9,7 +9,6 @@ from idle_timer.attempts import Attempts
 from idle_timer.conversation import Conversation, Hold
 from idle_timer.inspection import Inspection
 from idle_timer.redrive import Redrive
-from idle_timer.settings import InspectSettings, RedriveSettings, SweepSettings
 from idle_timer.sweep import Sweep
 from idle_timer.upkeep_ports import (
     Call,
@@ -21,6 +20,7 @@ from idle_timer.upkeep_ports import (
     SetTimer,
     TimetablePage,
 )
+from idle_timer.upkeep_settings import InspectSettings, RedriveSettings, SweepSettings
 from tests.fakes.world import World
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:idle-timer-{}:live"

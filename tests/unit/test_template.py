@@ -14,14 +14,8 @@ from cfnlint.api import ManualArgs, lint
 from samcli.yamlhelper import yaml_parse
 from samtranslator.translator.transform import transform
 
-from idle_timer.settings import (
-    CleanupSettings,
-    InspectSettings,
-    RedriveSettings,
-    Settings,
-    SweepSettings,
-    TouchSettings,
-)
+from idle_timer.settings import CleanupSettings, Settings, TouchSettings
+from idle_timer.upkeep_settings import InspectSettings, RedriveSettings, SweepSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = (REPOSITORY / "template.yaml").read_text(encoding="utf-8")

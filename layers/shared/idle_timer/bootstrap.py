@@ -108,8 +108,8 @@ def sweep(own_arn: str) -> "Sweep":
     from idle_timer.adapters.overview import DynamoDBControl, DynamoDBOverview
     from idle_timer.adapters.siblings import READ_TIMEOUT_SECONDS, LambdaFunctions, SweepContinuation
     from idle_timer.adapters.timetable import SchedulerTimetable
-    from idle_timer.settings import SweepSettings
     from idle_timer.sweep import Sweep
+    from idle_timer.upkeep_settings import SweepSettings
 
     settings = SweepSettings.from_environment(os.environ)
     overview = DynamoDBOverview(client("dynamodb"), settings.conversations_table)
@@ -139,7 +139,7 @@ def redrive() -> "Redrive":
     from idle_timer.adapters.queues import SqsFailureQueues
     from idle_timer.adapters.siblings import READ_TIMEOUT_SECONDS, LambdaFunctions
     from idle_timer.redrive import Redrive
-    from idle_timer.settings import RedriveSettings
+    from idle_timer.upkeep_settings import RedriveSettings
 
     settings = RedriveSettings.from_environment(os.environ)
     overview = DynamoDBOverview(client("dynamodb"), settings.conversations_table)
@@ -168,7 +168,7 @@ def inspection() -> "Inspection":
     from idle_timer.adapters.queues import SqsFailureQueues
     from idle_timer.adapters.siblings import READ_TIMEOUT_SECONDS, LambdaFunctions
     from idle_timer.inspection import Inspection
-    from idle_timer.settings import InspectSettings
+    from idle_timer.upkeep_settings import InspectSettings
 
     settings = InspectSettings.from_environment(os.environ)
     control = DynamoDBControl(client("dynamodb"), settings.control_table)

@@ -16,10 +16,10 @@ from idle_timer.errors import ContendedError, InvalidEventError
 from idle_timer.explanation import explained, would
 from idle_timer.operator_events import LIST_MOST, Filters, HoldEvent, ListEvent, OneEvent, RetryEvent
 from idle_timer.ports import Clock, Store
-from idle_timer.settings import InspectSettings
 from idle_timer.timer import SAVE_TRIES
 from idle_timer.timestamps import SECOND_MS, format_time
 from idle_timer.upkeep_ports import Call, FailureQueues, Functions, Holds, IndexEntry, Links, Overview
+from idle_timer.upkeep_settings import InspectSettings
 
 LOOK_AT_MOST = (
     500  # index entries per call: a filter that matches nothing ends with `next`, not with a time-out

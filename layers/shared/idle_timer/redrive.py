@@ -20,9 +20,9 @@ from idle_timer import messages
 from idle_timer.attempts import Attempts
 from idle_timer.deadline import LambdaContext, guard
 from idle_timer.errors import DeadlineError, InvalidEventError
-from idle_timer.settings import RedriveSettings
 from idle_timer.timestamps import format_time, parse_time
 from idle_timer.upkeep_ports import Call, FailureQueues, FunctionName, Functions, Overview, Reply
+from idle_timer.upkeep_settings import RedriveSettings
 
 MARGIN_SECONDS = 3.0  # for answering what was dealt with
 

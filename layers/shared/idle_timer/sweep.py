@@ -19,7 +19,6 @@ from idle_timer.conversation import Conversation
 from idle_timer.deadline import LambdaContext, guard
 from idle_timer.errors import DeadlineError, UnavailableError
 from idle_timer.ports import Chance, Clock, Telemetry
-from idle_timer.settings import SweepSettings
 from idle_timer.timestamps import SECOND_MS
 from idle_timer.upkeep_ports import (
     Call,
@@ -34,6 +33,7 @@ from idle_timer.upkeep_ports import (
     SetTimer,
     Timetable,
 )
+from idle_timer.upkeep_settings import SweepSettings
 
 PAGE = 20  # conversations per batch
 MARGIN_SECONDS = 3.0  # for saving the cursor and handing over, each a call of tens of milliseconds
