@@ -55,24 +55,27 @@ AwsError = (ClientError, BotoCoreError)
 
 @functools.cache
 def _session() -> botocore.session.Session:
-    builtin = getattr(handlers, "BUILTIN_HANDLERS", None)
-    is_lean = _data_fits(botocore.__version__) and builtin is not None
-    session = botocore.session.Session(include_builtin_handlers=not is_lean)
+    session = None
+    if _data_fits(botocore.__version__):
+        # The runtime brings its own botocore: one that lists its handlers otherwise costs a slower start, not the start.
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
+            session = _lean_session()
+    session = session or botocore.session.Session()
     session.register_component("response_parser_factory", _ParserFactory())
-    if is_lean:
-        session.register_component("data_loader", _Loader(extra_search_paths=[_DATA]))
-        _register(session, builtin)
     return session
 
 
-def _register(session: botocore.session.Session, builtin: Any) -> None:
-    """botocore's own event handlers, but for those of services that nobody calls: all 127 would be 4 % of a start."""
+def _lean_session() -> botocore.session.Session:
+    """With the cut-down descriptions, and without event handlers of services that nobody calls: 127 are 4 % of a start."""
+    session = botocore.session.Session(include_builtin_handlers=False)
+    session.register_component("data_loader", _Loader(extra_search_paths=[_DATA]))
     events = session.get_component("event_emitter")
     places = {handlers.REGISTER_FIRST: events.register_first, handlers.REGISTER_LAST: events.register_last}
-    for event, handler, *place in builtin:
+    for event, handler, *place in handlers.BUILTIN_HANDLERS:
         _, *service = event.split(".")[:2]
         if not service or service[0] in _SERVICE_IDS:
             (places[place[0]] if place else events.register)(event, handler)
+    return session
 
 
 class _Loader(Loader):
