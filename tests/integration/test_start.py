@@ -213,6 +213,17 @@ def test_each_call_meets_the_same_event_handlers_as_in_a_session_of_botocores_ow
 
 
 @pytest.mark.parametrize(
+    "listed", [{}, {"BUILTIN_HANDLERS": [("before-call",)]}, {"BUILTIN_HANDLERS": [("a", print, "?")]}]
+)
+def test_a_botocore_that_lists_its_handlers_otherwise_starts_all_the_same(
+    listed: dict[str, Any], trimmed_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws, "handlers", SimpleNamespace(REGISTER_FIRST="f", REGISTER_LAST="l", **listed))
+    assert not isinstance(aws._session().get_component("data_loader"), aws._Loader)
+    assert aws.client("dynamodb").update_item(TableName="t", Key={})["Attributes"] == {}
+
+
+@pytest.mark.parametrize(
     ("service", "operation", "status", "body"),
     [
         (
