@@ -578,6 +578,28 @@ def test_a_crash_ends_the_function_at_that_call(stack: LocalStack, mark: str, af
     assert stack.invoke("echo", {})["pid"] != before
 
 
+def test_a_crash_leaves_the_functions_other_environments_alone(stack: LocalStack, mark: str) -> None:
+    group, slow, crashing = stack.outputs["ScheduleGroupName"], f"{mark}-slow", f"{mark}-crashing"
+    for name in (slow, crashing):
+        stack.client("scheduler").create_schedule(
+            Name=name, **definition(stack, {}, "at(2099-01-01T00:00:00)")
+        )
+    with (
+        ThreadPoolExecutor() as pool,
+        stack.faults.hold("scheduler", "DeleteSchedule", contains=slow) as hold,
+    ):
+        deletion = pool.submit(stack.invoke, "echo", {"do": "delete", "name": slow, "group": group})
+        hold.wait_held()
+        stack.faults.crash("scheduler", "DeleteSchedule", contains=crashing)
+
+        with pytest.raises(FunctionError):
+            stack.invoke("echo", {"do": "delete", "name": crashing, "group": group})
+
+        hold.release()
+        deletion.result(timeout=10)
+    assert slow not in stack.schedules()
+
+
 def test_a_service_that_is_not_emulated_can_be_answered_for(stack: LocalStack) -> None:
     stack.faults.answer("lex", "DeleteSession", {"sessionId": "s-1"})
 

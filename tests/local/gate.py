@@ -49,6 +49,7 @@ class Call:
     attempt: int = 1  # of the SDK's own retries
     status: int = 0  # HTTP status; 0 while it is under way
     error: str = ""
+    key: str = ""  # that signed it; each environment of a function has its own
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Gate:
         self._calls: deque[Call] = deque(maxlen=RECORDED_CALLS)
         self._faults: dict[int, Fault] = {}
         self.principals: dict[str, str] = {}  # access key -> function name
-        self.crash: Callable[[str], None] = lambda function: None  # ends the processes of a function
+        self.crash: Callable[[str], None] = lambda key: None  # ends the environment with this access key
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []  # run beside the server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,19 +140,24 @@ class Gate:
         key, service = signed.groups()
         operation, params = describe(service, scope, headers, body)
         attempt = re.search(r"attempt=(\d+)", headers.get("amz-sdk-request", ""))
-        call = self.arrived(
-            service, operation, self.principals.get(key, key), params, int(attempt[1]) if attempt else 1
-        )
+        tries = int(attempt[1]) if attempt else 1
+        call = self.arrived(service, operation, self.principals.get(key, key), params, tries, key)
         query = headers.get("content-type", "").startswith(FORM)
         await _reply(
             send, *await self.pass_through(call, lambda: self._inner(scope, body), query_protocol=query)
         )
 
     def arrived(
-        self, service: str, operation: str, principal: str, params: dict[str, Any], attempt: int = 1
+        self,
+        service: str,
+        operation: str,
+        principal: str,
+        params: dict[str, Any],
+        attempt: int = 1,
+        key: str = "",
     ) -> Call:
         """Write a call into the record."""
-        call = Call(next(self._numbers), time.time(), service, operation, principal, params, attempt)
+        call = Call(next(self._numbers), time.time(), service, operation, principal, params, attempt, key=key)
         self._calls.append(call)
         return call
 
@@ -180,7 +186,7 @@ class Gate:
                 await fault.opened.wait()
                 fault.held.remove(call.number)
             case "crash":
-                self.crash(call.principal)
+                self.crash(call.key)
                 return error_response(
                     500, "InternalServerException", "crashed", query_protocol=query_protocol
                 )

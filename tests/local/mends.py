@@ -6,7 +6,6 @@ Imported by ``tests.local.emulator`` only, after the environment is set, since i
 
 import asyncio
 import collections
-import contextlib
 import contextvars
 import functools
 import hashlib
@@ -418,16 +417,16 @@ def point_functions_here() -> None:
 
 
 def tell_functions_apart(gate: Gate) -> None:
-    """Without AUTH, upstream gives all functions the same credentials; the record must name the caller."""
+    """Upstream gives all functions the same credentials, with AUTH all environments of one; the record names them."""
     upstream = lambda_runtime.execution_credentials
 
     def handle(config: dict[str, Any]) -> dict[str, str]:
         credentials = dict(upstream(config))
-        name = config["FunctionName"]
-        if not app.AUTH:
-            credentials["AWS_ACCESS_KEY_ID"] = "ASIA" + hashlib.sha256(name.encode()).hexdigest()[:16].upper()
-        gate.principals[credentials["AWS_ACCESS_KEY_ID"]] = name
-        return credentials
+        key = "ASIA" + uuid.uuid4().hex[:16].upper()
+        if app.AUTH:
+            sts.register_session(key, sts._sessions[credentials["AWS_ACCESS_KEY_ID"]])
+        gate.principals[key] = config["FunctionName"]
+        return {**credentials, "AWS_ACCESS_KEY_ID": key}
 
     lambda_runtime.execution_credentials = handle
 
@@ -584,21 +583,17 @@ def name_the_alias_to_event_source_targets() -> None:
 
 
 def crash_functions_on_demand(gate: Gate) -> None:
-    """Not a mend: lets the gate end a function's busy processes, as a crash of its environment would.
+    """Not a mend: lets the gate end the environment that made a call, as a crash would."""
+    start: Any = lambda_runtime.subprocess.Popen
+    environments: dict[str, subprocess.Popen[str]] = {}
 
-    Those that are still starting have made no call yet, and are left alone.
-    """
+    def popen(*arguments: Any, env: Mapping[str, str], **options: Any) -> Any:
+        process = environments[env["AWS_ACCESS_KEY_ID"]] = start(*arguments, env=env, **options)
+        return process
 
-    def crash(function: str) -> None:
-        with lambda_runtime._lock:
-            busy = [
-                worker
-                for workers in lambda_runtime._workers.values()
-                for worker in workers
-                if worker.func_name == function and worker.in_use and worker._proc and not worker._cold
-            ]
-        for worker in busy:
-            with contextlib.suppress(ProcessLookupError):
-                worker._proc.kill()
+    def crash(key: str) -> None:
+        if key in environments:
+            environments[key].kill()
 
+    lambda_runtime.subprocess = types.SimpleNamespace(**{**vars(lambda_runtime.subprocess), "Popen": popen})
     gate.crash = crash

@@ -70,6 +70,7 @@ class Call:
     attempt: int  # of the SDK's own retries, from 1
     status: int  # 0: under way
     error: str
+    key: str = ""  # that signed it; each environment of a function has its own
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Faults:
         return self._set("delay", service, operation, {"seconds": seconds, **options})
 
     def crash(self, service: str, operation: str, **options: Any) -> Fault:
-        """End the calling function's busy processes instead of performing the call (``after``: once performed)."""
+        """End the environment that makes the call, instead of performing it (``after``: once performed)."""
         return self._set("crash", service, operation, options)
 
     def answer(
