@@ -3,9 +3,11 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from tests.local.promises import to_wire
 from tests.local.stack import Outcome
-from tests.prove.faults import Journal, Observer, Told
+from tests.prove.faults import Journal, Met, Observer, Told, rows
 
 NOW = 1_800_000_000_000
 SECOND = 1_000
@@ -24,26 +26,39 @@ def end(generation: int = 1, *, at: int = NOW, id_: str = "o-2", opening: str = 
     return Outcome(body, {}, at / SECOND)
 
 
+def told(type_: str, generation: int = 1) -> Outcome:
+    body = {"type": type_, "conversation_id": "c", "id": f"o-{type_}", "generation": generation}
+    return Outcome(body, {}, NOW / SECOND)
+
+
 def observer(
     kind: str = "silent",
     state: str | None = "ended",
-    *ends: Outcome,
+    *outcomes: Outcome,
     generation: int = 1,
     there: bool = False,
     schedules: int = 0,
     timeout_seconds: int = 4,
 ) -> Observer:
     """One conversation with a message 10 s ago."""
-    told = Told(NOW - 10 * SECOND, NOW - 9 * SECOND, timeout_seconds, "o")
+    message = Told(NOW - 10 * SECOND, NOW - 9 * SECOND, timeout_seconds, "o")
+    paused = kind == "handed over"
+    status: dict[str, Any] = {
+        "state": state,
+        "generation": generation,
+        "outbox": [],
+        "attempts": 0,
+        "ended_at": to_wire(NOW),
+        "history": [],
+    }
     stack: Any = SimpleNamespace(
-        redis=SimpleNamespace(exists=lambda key: there), schedules=lambda: ["s"] * schedules
+        redis=SimpleNamespace(exists=lambda key: there),
+        schedules=lambda: ["s"] * schedules,
+        outcomes=lambda: [*outcomes],
+        invoke=lambda function, event: status,
     )
-    watching = Observer(stack, [Journal("c", kind, [told], sent=1, paused=kind == "handed over")])
-    watching.status = {"c": {"state": state, "generation": generation, "outbox": [], "attempts": 0}}
-    by_generation: dict[int, list[Outcome]] = {}
-    for each in ends:
-        by_generation.setdefault(each.body["generation"], []).append(each)
-    watching.ends = {"c": by_generation}
+    watching = Observer(stack, [Journal("c", kind, [message], sent=1, paused=paused)])
+    watching.look()
     return watching
 
 
@@ -52,7 +67,7 @@ def broken(watching: Observer) -> list[str]:
         "early": watching.early(),
         "forgotten": watching.forgotten(),
         "repeated": watching.repeated(),
-        "sessions": watching.sessions(),
+        "left behind": watching.left_behind(),
     }
     return [promise for promise, cases in found.items() if cases]
 
@@ -77,6 +92,14 @@ def test_who_is_still_active_or_whose_end_nobody_told_is_forgotten() -> None:
     assert broken(observer("silent", None)) == ["forgotten"]
 
 
+def test_a_pause_or_a_reopening_that_nobody_told_is_forgotten() -> None:
+    assert broken(observer("handed over", "paused", told("ConversationPaused"), there=True)) == []
+    assert broken(observer("handed over", "paused", there=True)) == ["forgotten"]
+    twice = (end(), end(2, id_="p-2", opening="p"))
+    assert broken(observer("returning", "ended", *twice, told("ConversationReopened", 2), generation=2)) == []
+    assert broken(observer("returning", "ended", *twice, generation=2)) == ["forgotten"]
+
+
 def test_who_must_not_end_and_does_is_noticed() -> None:
     assert "forgotten" in broken(observer("never", "ended", end()))
     assert "forgotten" in broken(observer("handed over", "active", there=True))
@@ -87,6 +110,35 @@ def test_two_ids_for_one_opening_are_a_repeated_end() -> None:
 
 
 def test_what_is_left_behind_or_taken_too_much_is_noticed() -> None:
-    assert broken(observer("silent", "ended", end(), there=True)) == ["sessions"]
-    assert broken(observer("never", "active", there=False)) == ["sessions"]
-    assert broken(observer("silent", "ended", end(), schedules=1)) == ["sessions"]
+    assert broken(observer("silent", "ended", end(), there=True)) == ["left behind"]
+    assert broken(observer("never", "active", there=False)) == ["left behind"]
+    assert broken(observer("silent", "ended", end(), schedules=1)) == ["left behind"]
+
+
+def test_a_session_that_the_backend_wrote_after_the_end_is_its_own() -> None:
+    watching = observer("silent", "ended", end(), there=True)
+    watching.journals[0].session_at = NOW + SECOND
+    assert broken(watching) == []
+
+
+@pytest.mark.parametrize(("hits", "shown"), [(0, 0), (3, 0), (3, 1)])
+def test_a_fault_that_left_too_few_traces_was_not_met(hits: int, shown: int) -> None:
+    met = [
+        Met("refused", 3, 3, "told later", wanted=3),
+        Met("killed", hits, shown, "of all points", wanted=2),
+    ]
+    kept = {
+        name.strip(): kept
+        for name, _, kept in rows(observer("silent", "ended", end()), met, {}, settled=True)
+    }
+    assert [name for name, was_kept in kept.items() if not was_kept] == ["kinds of them that were really met"]
+
+
+def test_a_broken_promise_a_call_given_up_and_what_never_settles_are_told() -> None:
+    met = [Met("refused", 3, 3, "told later")]
+    watching = observer("silent", "ended", end())
+    assert all(kept for _, _, kept in rows(watching, met, {"early": []}, settled=True))
+    assert not all(kept for _, _, kept in rows(watching, met, {"early": ["c"]}, settled=True))
+    assert not all(kept for _, _, kept in rows(watching, met, {"early": []}, settled=False))
+    watching.journals[0].gave_up = 1
+    assert not all(kept for _, _, kept in rows(watching, met, {"early": []}, settled=True))
