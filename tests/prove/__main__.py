@@ -4,36 +4,22 @@
 """
 
 import argparse
-import importlib
 import sys
 import time
-import traceback
 
+from tests.prove import part
 from tests.prove.summary import Row, table
 
 PARTS = {
-    "races": "every interleaving of two and three operations, and mutants",
-    "simulation": "long runs with random faults",
-    "fuzz": "bad input",
-    "security": "checkov on the template",
-    "privilege": "least privilege, both ways",
-    "faults": "faults on the deployed local stack",
-    "slow_tests": "end-to-end tests that take minutes",
+    "races": part.Part("every interleaving of two and three operations, and mutants", minutes=20),
+    "simulation": part.Part("long runs with random faults", minutes=8),
+    "fuzz": part.Part("bad input", minutes=8),
+    "security": part.Part("checkov on the template", minutes=5),
+    "privilege": part.Part("least privilege, both ways", minutes=6),
+    "faults": part.Part("faults on the deployed local stack", minutes=9),
+    "slow_tests": part.Part("end-to-end tests that take minutes", minutes=12),
 }
-"""Module -> what it is. Each has a `run(deep) -> list[Row]`."""
-
-
-def run(part: str, deep: bool) -> list[Row]:
-    """One part; one that fails is not kept, and keeps no other from running."""
-    print(f"\n=== {part}: {PARTS[part]}", flush=True)
-    began = time.monotonic()
-    try:
-        rows: list[Row] = importlib.import_module(f"tests.prove.{part}").run(deep)
-    except Exception as error:  # noqa: BLE001 - told in the table
-        traceback.print_exc()
-        rows = [(f"{part} failed", type(error).__name__, False)]
-    print(f"    {time.monotonic() - began:.0f} s", flush=True)
-    return rows
+"""Module -> what it is, and how long it may take. Each has a `run(deep) -> list[Row]`."""
 
 
 def main() -> int:
@@ -41,11 +27,14 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="the small sets")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     chosen = parser.parse_args()
-    parts = [each.strip() for each in chosen.only.split(",")]
-    if unknown := set(parts) - PARTS.keys():
+    names = [each.strip() for each in chosen.only.split(",")]
+    if unknown := set(names) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     began = time.monotonic()
-    rows = [row for part in parts for row in run(part, not chosen.fast)]
+    rows: list[Row] = []
+    for name in names:
+        print(f"\n=== {name}: {PARTS[name].what}", flush=True)
+        rows += part.run(f"tests.prove.{name}", deep=not chosen.fast, minutes=PARTS[name].minutes)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     kept = all(row[2] for row in rows)
     print(

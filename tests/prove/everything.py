@@ -323,6 +323,9 @@ def _rule() -> Json:
     return event
 
 
+LAST_STEPS = (sweeping, operators)
+
+
 def drive(stack: Everything) -> list[str]:
     """The steps at once, as most of it is waiting, and the rest after them; what did not come about, if anything.
 
@@ -342,6 +345,6 @@ def drive(stack: Everything) -> list[str]:
     with ThreadPoolExecutor(len(STEPS)) as pool:
         for name, each in STEPS.items():
             pool.submit(attempt, name, partial(each, stack, name.replace("_", "-")[:40]))
-    for last in (sweeping, operators):
+    for last in LAST_STEPS:
         attempt(last.__name__, partial(last, stack))
     return trouble

@@ -15,7 +15,7 @@ from samcli.yamlhelper import yaml_parse
 
 from tests.local.stack import REGION, REPOSITORY, Call
 from tests.prove import summary
-from tests.prove.everything import EVERYTHING, INSTANCE, STACK_NAME, Everything, drive
+from tests.prove.everything import EVERYTHING, INSTANCE, LAST_STEPS, STACK_NAME, STEPS, Everything, drive
 from tests.prove.policies import ACCOUNT, Grant, Json, Need, Template, allows
 from tests.prove.summary import Row
 from tests.prove.trust import questions
@@ -105,7 +105,7 @@ def _trust_row(template: Template) -> Row:
     asked = list(questions(template))
     wrong = [question.text for question in asked if question.answer != question.expected]
     _tell("answered wrong", wrong)
-    return "trust: questions, answered wrong", f"{len(asked)}, {len(wrong)}", not wrong
+    return "Trust policies: questions answered wrong", f"{len(wrong)} of {len(asked)}", not wrong
 
 
 def _table_row(template: Template) -> Row:
@@ -113,7 +113,7 @@ def _table_row(template: Template) -> Row:
     _tell("granted, and not listed", sorted(map(str, granted - listed)))
     _tell("listed, and not granted", sorted(map(str, listed - granted)))
     differ = len(granted ^ listed)
-    return "permissions: granted, other than listed", f"{len(granted)}, {differ}", not differ
+    return "Permissions other than listed", f"{differ} of {len(granted)}", not differ
 
 
 def _tell(what: str, cases: Sequence[str]) -> None:
@@ -185,6 +185,7 @@ class Verdict:
     """What the record says about the rights."""
 
     seen: int
+    allowed: int
     denied: list[str]  # by the evaluator, over the expanded template
     refused: list[str]  # by the emulator, which enforced the deployed one
     unused: list[Grant]
@@ -197,12 +198,13 @@ def judge(template: Template, record: Sequence[Call], roles: Mapping[str, str]) 
     for grant in template.grants():
         grants[grant.role].append(grant)
     used, denied, refused = set[Grant](), list[str](), list[str]()
-    per_role = Counter[str]()
+    per_role, allowed = Counter[str](), 0
     for call in record:
         role = roles.get(call.principal)
         if role is None:
             continue
         per_role[role] += 1
+        trouble = len(denied) + len(refused)
         if "AccessDenied" in call.error or "NotAuthorized" in call.error:
             refused.append(f"{role}: {call.service}:{call.operation} {call.error}")
         for need in needs(call):
@@ -210,12 +212,13 @@ def judge(template: Template, record: Sequence[Call], roles: Mapping[str, str]) 
             if not holding:
                 denied.append(f"{role}: {need.action} on {need.arn}")
             used |= set(holding[:1] if len(holding) == 1 else [])  # two that say the same are one too many
+        allowed += len(denied) + len(refused) == trouble
     unused = [
         grant
         for grant in template.grants()
         if grant not in used and (grant.role, grant.resource, grant.action) not in UNRECORDED
     ]
-    return Verdict(per_role.total(), sorted(set(denied)), sorted(set(refused)), unused, per_role)
+    return Verdict(per_role.total(), allowed, sorted(set(denied)), sorted(set(refused)), unused, per_role)
 
 
 def _run_rows() -> list[Row]:
@@ -245,20 +248,15 @@ def _run_rows() -> list[Row]:
     _tell("granted, and not needed", unused)
     for exception, reason in {**{" ".join(key): why for key, why in UNRECORDED.items()}, **MANAGED}.items():
         print(f"granted, and used inside AWS: {exception}: {reason}")
-    bad = len(verdict.denied) + len(verdict.refused)
     return [
         (
-            "AWS calls: recorded, denied, refused",
-            f"{verdict.seen}, {len(verdict.denied)}, {len(verdict.refused)}",
-            verdict.seen > 0 and not bad,
+            "Calls allowed by their roles",
+            f"{verdict.allowed:,} of {verdict.seen:,}",
+            verdict.seen == verdict.allowed > 0,
         ),
-        ("permissions: granted, unused", f"{len(template.grants())}, {len(unused)}", not unused),
-        (
-            "permissions: exceptions with a reason",
-            str(len(UNRECORDED) + len(MANAGED)),
-            True,
-        ),
-        ("privilege run: steps that did not come about", str(len(trouble)), not trouble),
+        ("Permissions unused", f"{len(unused)} of {len(template.grants())}", not unused),
+        ("  exceptions with a reason", str(len(UNRECORDED) + len(MANAGED)), True),
+        ("  steps that did not come about", f"{len(trouble)} of {len(STEPS) + len(LAST_STEPS)}", not trouble),
     ]
 
 

@@ -6,16 +6,17 @@ import sys
 
 from tests.prove.summary import Row
 
-LIMIT_SECONDS = 900
-
 
 def run(deep: bool) -> list[Row]:
     """All of them, or, as the small set, only whether they can be collected."""
-    command = [sys.executable, "-m", "pytest", "-m", "deep", *([] if deep else ["--collect-only", "-q"])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
-    print(done.stdout[-4000:], end="")
-    found = re.findall(r"(\d+) passed|(\d+)/\d+ tests collected", done.stdout)
-    count = max((int(number) for pair in found for number in pair if number), default=0)
-    return [
-        ("slow tests passed" if deep else "slow tests found", str(count), done.returncode == 0 and count > 0)
-    ]
+    options = ["--verbose"] if deep else ["--collect-only", "--quiet"]
+    command = [sys.executable, "-u", "-m", "pytest", "-m", "deep", *options]
+    line = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        for line in tests.stdout:
+            print(line, end="", flush=True)
+    found = re.search(r"(\d+) passed|(\d+)/\d+ tests collected", line)
+    count = next((int(number) for number in found.groups() if number), 0) if found else 0
+    name = "Slow tests passed" if deep else "Slow tests found"
+    return [(name, str(count), tests.returncode == 0 and count > 0)]
