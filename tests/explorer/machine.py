@@ -8,7 +8,7 @@ sessions, topic, clock) is a *world*: a tuple, loaded into the fakes to let one 
 
 import functools
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from types import FunctionType, MethodType, ModuleType, SimpleNamespace, TracebackType
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from idle_timer.settings import Settings
 from idle_timer.timestamps import format_time
 from idle_timer.upkeep_ports import Lease, TimetablePage
 from tests.explorer import promises
+from tests.explorer.liveness import live
 from tests.fakes import operations
 from tests.fakes.operations import ACCESS, Context, MemoryTimetable, Operations
 from tests.fakes.scheduler import Schedule
@@ -52,6 +53,7 @@ class Raised:
     error: Exception
 
 
+TOLD_ONLY = frozenset({"fired_at", "source"})  # in an outcome's proof, for people: nothing depends on it
 _PARTS = frozenset(  # without a state of their own
     {"Timers", "Timer", "Cleanup", "Sweep", "Redrive", "Attempts", "guard", "Context"}
 )
@@ -92,73 +94,33 @@ def freeze(value: Any) -> Hashable:
     if isinstance(value, list | tuple):
         return tuple([freeze(inner) for inner in value])
     if isinstance(value, dict | Mapping):
-        return tuple(sorted([(key, freeze(inner)) for key, inner in value.items()]))
+        return tuple(sorted([(key, freeze(inner)) for key, inner in value.items() if key not in TOLD_ONLY]))
     if isinstance(value, Raised):
         return (type(value.error).__name__, str(value.error))
     if isinstance(value, BaseModel):
         return value.model_dump_json()
     assert is_dataclass(value)
-    return (type(value).__name__, *[freeze(getattr(value, each.name)) for each in fields(value)])
+    names = [each.name for each in fields(value) if each.name not in TOLD_ONLY]
+    return (type(value).__name__, *[freeze(getattr(value, name)) for name in names])
 
 
-class Budget(NamedTuple):
-    """What may still happen in a run: at most so much of each, and at most `together` in all.
-
-    `gone`: whether hostile answers are also calls that fail, at every port. A call that fails makes its operation fail,
-    and it is retried: the same as a crash after the call before. So it is more of the same, and only for the deep set.
-    """
-
-    advances: int = 0
-    hostile: int = 0
-    crashes: int = 0
-    gone: int = 0
-    together: int = 0
-
-    def less(self, what: str) -> "Budget":
-        """After one of them has happened."""
-        if self.together == 1:
-            return NOTHING_MORE
-        return self._replace(**{what: getattr(self, what) - 1, "together": self.together - 1})
-
-
-NOTHING_MORE = Budget()
-
-
-class _World(NamedTuple):
+class World(NamedTuple):
     """Everything outside the operations. `item`, `published` and `committed` are numbers of interned values."""
 
     item: int
     schedule: tuple[int, bool] | None  # when, and whether it has fired
-    times: tuple[int, ...]  # what the clock showed so far, now last
+    now: int
     live: tuple[tuple[str, str], ...]  # sessions: key, value
     tombstones: tuple[tuple[str, str, str, int], ...]  # key, opening, value, expiry
     published: int  # frozenset of (id, type, content)
     committed: int  # frozenset of (id, type): what each transition owes
     handed: tuple[str, ...]  # invocations of cleanup that are on their way: their sources
-    acknowledged: int  # newest activity that a touch has answered for
+    acknowledged: (
+        int  # newest activity that a touch has answered for, where the item does not show it; else 0
+    )
     facts: tuple[tuple[str, int], ...]  # lifecycle events that were accepted: action, when it happened
     lease: tuple[Lease | None, int]  # of the sweep
-    moments: tuple[tuple[int, str], ...]  # where it can make a difference that the clock stands
     vanishing: bool  # a schedule that fired will be deleted by AWS, and with it whatever has its name by then
-    excused: bool  # something happened that only the sweep can make good
-    budget: Budget
-
-
-class World(_World):
-    """Hashed once: it is part of many keys."""
-
-    _hash: int
-
-    @property
-    def now(self) -> int:
-        return self.times[-1]
-
-    def __hash__(self) -> int:
-        try:
-            return self._hash
-        except AttributeError:
-            self._hash = super().__hash__()
-            return self._hash
 
 
 @dataclass(frozen=True)
@@ -177,25 +139,30 @@ class Event:
 
 @dataclass(eq=False)
 class Node:
-    """An operation, stopped at a port call or finished. `number` counts all nodes of a machine."""
+    """An operation, stopped at a port call or finished."""
 
-    number: int
     event: Event
-    attempt: int
-    log: tuple[Any, ...]
-    steps: int  # calls so far, the clock's not counted
-    read: tuple[int, ...]  # what the clock said since the last of them
+    log: tuple[Any, ...] = ()
+    steps: int = 0  # calls so far, the clock's not counted
+    read: tuple[int, ...] = ()  # what the clock said since the last of them
     call: str = ""  # port and method; empty when finished
+    port: str = ""
     args: tuple[Any, ...] = ()
     call_number: int = -1  # equal calls have equal numbers
     effect: Effect | None = None
     answer: Any = None  # of a finished one
     error: Exception | None = None
     next: dict[int, "Node"] = field(default_factory=dict)
+    unsent: bool = False  # its event is sent at the time that it reads first
 
     @property
     def finished(self) -> bool:
         return not self.call
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is over for now, but has to be tried again."""
+        return self.error is not None and not isinstance(self.error, InvalidEventError)
 
 
 class Script(Steps):
@@ -242,7 +209,10 @@ def standing(traceback: TracebackType | None) -> Hashable:
     while traceback is not None:
         frame = traceback.tb_frame
         if frame.f_globals["__name__"].startswith("idle_timer."):
-            known = tuple([(name, _known(value)) for name, value in frame.f_locals.items()])
+            names = live(frame.f_code, traceback.tb_lasti)
+            known = tuple(
+                [(name, _known(value)) for name, value in frame.f_locals.items() if name in names - TOLD_ONLY]
+            )
             frames.append((frame.f_code.co_qualname, traceback.tb_lasti, known))
         traceback = traceback.tb_next
     return tuple(frames)
@@ -296,9 +266,9 @@ class Interned:
 
 
 class Outcome(NamedTuple):
-    """What one call did: the world after it, and the number of the answer."""
+    """What one call did: the numbers of the world after it and of the answer."""
 
-    world: World
+    world: int
     answer: int
     broken: str  # the promise that it broke, in words; empty = none
 
@@ -322,32 +292,33 @@ class Machine:
         self.items, self.sets, self.answers, self.calls = Interned(), Interned(), Interned(), Interned()
         self.nothing = self.sets.number(frozenset(), frozenset())
         self.no_item = self.items.number(None, None)
-        self._roots: dict[tuple[Event, int, int], Node] = {}
+        self._worlds = Interned()
+        self._roots: dict[Event, Node] = {}
         self._places: dict[Hashable, Node] = {}
-        self.runs = 0
-        self._effects: dict[tuple[World, int, str], Outcome] = {}
+        self._effects: dict[tuple[int, int, str], Outcome] = {}
 
     # --- operations ---
 
-    def start(self, event: Event, attempt: int, now: int) -> Node:
-        """An operation before its first call; from here on its event has its time, retries included."""
-        key = (event, attempt, now if event.is_sent_at_start else 0)
-        root = self._roots.get(key)
+    def start(self, event: Event) -> Node:
+        """An operation before its first call; a retry is the same operation once more."""
+        root = self._roots.get(event)
         if root is None:
-            bound = replace(event, at=now) if event.is_sent_at_start else event
-            root = self._roots[key] = self._run(bound, attempt, ())
+            unsent = Node(event, call="clock.now", unsent=True)
+            root = self._roots[event] = unsent if event.is_sent_at_start else self._run(event, ())
         return root
 
     def follow(self, node: Node, answer: int) -> Node:
         """The operation after its pending call was answered."""
         found = node.next.get(answer)
-        if found is None:
+        if found is None and node.unsent:
+            found = node.next[answer] = self.start(replace(node.event, at=self.answers.values[answer]))
+        elif found is None:
             log = (*node.log, self.answers.values[answer])
             if node.call == "clock.now":
                 steps, read = node.steps, (*node.read, log[-1])
             else:
                 steps, read = node.steps + 1, ()
-            found = node.next[answer] = self._run(node.event, node.attempt, log, steps, read)
+            found = node.next[answer] = self._run(node.event, log, steps, read)
         return found
 
     def answered(self, node: Node, value: Any) -> Node:
@@ -356,23 +327,24 @@ class Machine:
     def _run(
         self,
         event: Event,
-        attempt: int,
         log: tuple[Any, ...],
         steps: int = 0,
         read: tuple[int, ...] = (),
     ) -> Node:
         script = self.script
         script.log, script.position = log, 0
-        script.opening_id = f"{event.label}/{attempt}"
+        script.opening_id = (
+            event.label
+        )  # of a retry, too: a message opens once, or the opening shows that it did twice
         self.fakes.telemetry.values.clear()
         self.operations.functions.called.clear()
-        self.runs += 1
-        node = Node(self.runs, event, attempt, log, steps, read)
+        node = Node(event, log, steps, read)
         try:
             node.answer = self._call(event)
             place: Hashable = freeze(node.answer)
         except Pending as pending:
             node.call, node.args, node.effect = pending.name, pending.call_args, pending.effect
+            node.port = node.call.partition(".")[0]
             key = (node.call, freeze(node.args), _known(node.effect))
             node.call_number = self.calls.number((node.call, node.args), key)
             place = standing(pending.__traceback__)
@@ -386,7 +358,7 @@ class Machine:
             place = repr(error)
         if not self.merges:
             return node
-        return self._places.setdefault((event, attempt, steps, node.call_number, place), node)
+        return self._places.setdefault((event, node.call_number, place), node)
 
     def _call(self, event: Event) -> Any:
         given = dict(event.fields)
@@ -425,25 +397,24 @@ class Machine:
 
     # --- the outside ---
 
-    def blank(self, now: int, budget: Budget) -> World:
+    def blank(self, now: int) -> int:
+        """The world before anything."""
         live = ((SESSION_KEY, "kept"),)
-        return World(
-            item=self.no_item,
-            schedule=None,
-            times=(now,),
-            live=live,
-            tombstones=(),
-            published=self.nothing,
-            committed=self.nothing,
-            handed=(),
-            acknowledged=0,
-            facts=(),
-            lease=(None, 0),
-            moments=(),
-            vanishing=False,
-            excused=False,
-            budget=budget,
+        nothing = self.nothing
+        return self.number(
+            World(self.no_item, None, now, live, (), nothing, nothing, (), 0, (), (None, 0), False)
         )
+
+    def number(self, world: World) -> int:
+        return self._worlds.number(world, world)
+
+    def world(self, number: int) -> World:
+        found: World = self._worlds.values[number]
+        return found
+
+    def changed(self, number: int, **fields: Any) -> int:
+        """Another world."""
+        return self.number(self.world(number)._replace(**fields))
 
     def item(self, world: World) -> Conversation | None:
         found: Conversation | None = self.items.values[world.item]
@@ -457,7 +428,7 @@ class Machine:
         union = self.members(number) | set(more)
         return self.sets.number(union, union)
 
-    def perform(self, world: World, node: Node, variant: str) -> Outcome:
+    def perform(self, world: int, node: Node, variant: str) -> Outcome:
         """Let the pending call happen, in one of its variants (see `variants`)."""
         key = (world, node.call_number, variant)
         found = self._effects.get(key)
@@ -465,15 +436,12 @@ class Machine:
             found = self._effects[key] = self._perform(world, node, variant)
         return found
 
-    def _perform(self, world: World, node: Node, variant: str) -> Outcome:
-        if variant in ("conflict", "throttled"):
-            return self._answering(world, variant)
+    def _perform(self, number: int, node: Node, variant: str) -> Outcome:
+        if variant in INSTEAD:
+            return self._answering(number, INSTEAD[variant])
         if variant == "gone":
-            return self._answering(world, Raised(GoneError(node.call)))
-        if variant == "refused":
-            return self._answering(world._replace(excused=True), False)
-        if variant == "ignored":
-            return self._answering(world, "done")
+            return self._answering(number, Raised(GoneError(node.call)))
+        world = self.world(number)
         self._load(world)
         assert node.effect is not None
         try:
@@ -483,9 +451,9 @@ class Machine:
         after, broken = self._unload(world)
         if variant == "old fires":
             after = self.fired(after)
-        return self._answering(after, value, broken)
+        return self._answering(self.number(after), value, broken)
 
-    def _answering(self, world: World, value: Any, broken: str = "") -> Outcome:
+    def _answering(self, world: int, value: Any, broken: str = "") -> Outcome:
         return Outcome(world, self.answers.number(value, freeze(value)), broken)
 
     def _load(self, world: World) -> None:
@@ -540,20 +508,25 @@ class Machine:
             handed=handed,
             lease=(self.operations.control.lease, self.operations.control.until),
         )
-        return moved._replace(moments=self._moments(moved)), broken
+        return self.acknowledged(moved, world.acknowledged), broken
 
-    def _moments(self, world: World) -> tuple[tuple[int, str], ...]:
-        """What was one stays one: who has read the clock late may act on what has changed since."""
+    def acknowledged(self, world: World, at: int) -> World:
+        """After a touch has answered for activity at that time; what the item shows need not be remembered."""
+        item, newest = self.item(world), max(at, world.acknowledged)
+        return world._replace(
+            acknowledged=0 if item is not None and newest <= item.last_activity_at else newest
+        )
+
+    def moments(self, world: World) -> Iterator[tuple[int, str]]:
+        """Where it can make a difference that the clock stands."""
         item, settings = self.item(world), self.settings
-        moments = set(world.moments)
         if item is not None and item.state == "active":
             own = item.idle_timeout_seconds
             timeout = settings.idle_timeout_seconds if own is None else own
             too_early = item.last_activity_at + timeout * 1_000 + settings.clock_skew_allowance_ms - 1
-            moments.add((too_early, "too early"))
+            yield too_early, "too early"
         if world.schedule is not None:
-            moments.add((world.schedule[0], "timer"))
-        return tuple(sorted(moments))
+            yield world.schedule[0], "timer"
 
     def fired(self, world: World) -> World:
         """The schedule has fired: cleanup is on its way."""
@@ -564,23 +537,46 @@ class Machine:
             vanishing=self.auto_deletes,
         )
 
+    def answered_for(self, number: int, node: Node) -> int:
+        """The world, which may rely on what an operation has answered."""
+        event, answer = node.event, node.answer
+        if event.at is None or not isinstance(answer, dict):
+            return number
+        if event.kind == "touch":
+            if answer["result"] not in ("opened", "recorded", "reopened", "repeat", "paused"):
+                return number
+            return self.number(self.acknowledged(self.world(number), event.at))
+        return self._accepted(number, event) if answer.get("result") in ("applied", "repeat") else number
+
+    def noticed(self, before: int, after: int, event: Event) -> int:
+        """The world after a call of an operation: once its lifecycle event has changed the item, it is a fact."""
+        changed = self.world(before).item != self.world(after).item
+        return self._accepted(after, event) if changed else after
+
+    def _accepted(self, number: int, event: Event) -> int:
+        if event.kind not in ("pause", "resume", "end"):
+            return number
+        assert event.at is not None
+        facts = {*self.world(number).facts, (event.kind, event.at)}
+        return self.changed(number, facts=tuple(sorted(facts)))
+
     # --- what may happen at a call ---
 
-    def variants(self, world: World, node: Node) -> list[str]:
-        """`normal`; what AWS leaves unstated, which may always happen; and, within the budget, what is hostile."""
-        possible = ["normal"]
+    def variants(self, number: int, node: Node, *, hostile: bool, gone: bool) -> list[str]:
+        """`normal`; what AWS leaves unstated, which may always happen; and what is hostile."""
+        possible, world = ["normal"], self.world(number)
         if node.call == "scheduler.update" and world.schedule is not None:
             at, fired = world.schedule
             if fired:
                 possible.append("ignored")  # unstated: whether an update revives a fired schedule
             elif at <= world.now + CLOSE_TO_TRIGGER_MS:
                 possible.append("old fires")  # troubleshooting page: the firing may use the old definition
-        if world.budget.hostile:
+        if hostile:
             if node.call in ("scheduler.create", "scheduler.update"):
                 possible += ["conflict", "throttled"]
             if node.call == "scheduler.delete":
                 possible.append("refused")
-            elif world.budget.gone:
+            elif gone:
                 possible.append("gone")
         return possible
 
@@ -602,34 +598,15 @@ def _record(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FREE = frozenset({"normal", "ignored", "old fires"})
+INSTEAD: dict[str, Any] = {
+    "conflict": "conflict",
+    "throttled": "throttled",
+    "refused": False,
+    "ignored": "done",
+}
+"""Variants in which the call does nothing -> what is answered."""
 
 
 def handing(handed: tuple[str, ...], source: str) -> tuple[str, ...]:
-    """One more invocation under way; a third equal one would do what the second does."""
-    return handed if handed.count(source) == 2 else tuple(sorted((*handed, source)))
-
-
-def acknowledge(world: World, node: Node) -> World:
-    """What the world outside may rely on, once an operation has answered."""
-    event, answer = node.event, node.answer
-    if event.at is None or not isinstance(answer, dict):
-        return world
-    if event.kind == "touch":
-        if answer["result"] in ("opened", "recorded", "reopened", "repeat", "paused"):
-            return world._replace(acknowledged=max(world.acknowledged, event.at))
-        return world
-    return accept(world, node) if answer.get("result") in ("applied", "repeat") else world
-
-
-def accept(world: World, node: Node) -> World:
-    """A lifecycle event has changed the conversation, answered or not."""
-    event = node.event
-    if event.kind not in ("pause", "resume", "end"):
-        return world
-    assert event.at is not None
-    return world._replace(facts=tuple(sorted({*world.facts, (event.kind, event.at)})))
-
-
-def is_permanent(error: Exception) -> bool:
-    """Nobody tries such an event again."""
-    return isinstance(error, InvalidEventError)
+    """One more invocation under way; a second equal one would do what the first does, with nobody in between."""
+    return handed if source in handed else tuple(sorted((*handed, source)))

@@ -278,3 +278,8 @@ MUTANTS = (
         "a repeated message arms nothing", "touch+touch@new/00101", "never forgotten", repeat_arms_nothing
     ),
 )
+
+
+def mutant_named(name: str) -> Mutant:
+    """That one, or nothing wrong."""
+    return next((each for each in MUTANTS if each.name == name), nothing_wrong)

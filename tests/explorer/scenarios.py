@@ -1,6 +1,7 @@
 """Which operations meet, and in what situation."""
 
-from tests.explorer.machine import Budget, Event
+from tests.explorer.machine import Event
+from tests.explorer.rights import Budget
 from tests.explorer.search import Scenario
 
 START = 1_767_268_800_000  # 2026-01-01T12:00:00Z, a whole second
@@ -41,7 +42,7 @@ def operation(kind: str, label: str, now: int) -> Event:
         case "touch":
             return Event("touch", label, None)  # sent when it begins
         case "earlier touch":
-            return Event("touch", label, now - 1)
+            return Event("touch", label, now - 3)  # at the very time of the end
         case "old touch":
             return Event("touch", label, now - 299_500)  # still fresh for half a second
         case "repeated touch":
@@ -58,6 +59,8 @@ def operation(kind: str, label: str, now: int) -> Event:
             return Event("pause", label, now - 4)
         case "resume":
             return Event("resume", label, now - 2)
+        case "tied resume":
+            return Event("resume", label, now - 4)  # at the very time of the pause
         case "extend":
             return Event("extend", label, now, (("until_ms", 600_000),))
         case "sweep":
@@ -82,6 +85,7 @@ KINDS = (
     "end",
     "pause",
     "resume",
+    "tied resume",
     "extend",
     "sweep",
     "redrive",

@@ -1,48 +1,37 @@
-"""Explores every interleaving of a scenario's operations, breadth first, and settles each of its ends.
+"""Explores every interleaving of a scenario's operations, and settles each of its ends.
 
-A state is the world plus where each operation stands; equal states are looked at once. Breadth first, so the first
-broken promise found has the shortest sequence.
+A state is the world, where each operation stands, and what may still happen (see `rights`). One that was seen with the
+same rights or more is not looked at again. Runs with fewer disturbances come first, shorter ones before longer ones, so
+the first broken promise found has the plainest sequence.
 """
 
 import time
+from array import array
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.explorer import promises
-from tests.explorer.machine import (
-    FREE,
-    SESSION_KEY,
-    Budget,
-    Event,
-    Machine,
-    Node,
-    Outcome,
-    World,
-    accept,
-    acknowledge,
-    freeze,
-    is_permanent,
-)
+from tests.explorer import rights
+from tests.explorer.machine import Event, Machine, freeze
+from tests.explorer.rights import ADVANCE, BUDGET, OF_TIME, UNEXCUSED, UNHURRIED, Budget
+from tests.explorer.settling import Settling
+from tests.explorer.turns import MEANS, OVER, Turn, Turns
+from tests.explorer.words import Words
 
-MOST_ATTEMPTS = 6  # an operation that fails that often fails for ever
-MOST_SETTLING_STEPS = 40
-RETRIES = 2  # Lambda's
 _ENDERS = frozenset({"cleanup", "sweep", "redrive"})
-"""The kinds of operations that reach sessions, bots and the caller's own code."""
+_NOTICED_ONLY_BY: dict[str, frozenset[str]] = {
+    "outcomes": frozenset(),
+    "handover": frozenset(),
+    "queues": frozenset(),
+    "leases": frozenset({"sweep"}),
+    "sessions": _ENDERS,
+    "bots": _ENDERS,
+    "callers_code": _ENDERS,
+}
+"""Port -> the kinds of operations that reach it as well, for those whose calls not everybody can notice."""
 
-
-class Running(NamedTuple):
-    """An operation of the scenario. `node` None: over. `since`: index of the clock's value at its last step."""
-
-    node: Node | None
-    since: int
-
-
-class State(NamedTuple):
-    world: World
-    operations: tuple[Running | None, ...]  # None: not begun
-    fresh: bool = False  # the clock has just moved: what comes next is something that sees it
+type Place = tuple[Any, ...]
+"""The number of a world, then where each operation stands (a `Node`)."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +70,84 @@ class Report:
 
 
 class Move(NamedTuple):
-    """One step of a run. `text` is made only for a story."""
+    """One step of a run. `turn`: whose; None: something outside, as `text` says."""
 
-    state: State
-    broken: str
-    text: str
+    place: Place
+    rights: int
+    disturbs: bool
+    turn: Turn | None = None
+    text: str = ""
+
+
+class Seen:
+    """All states that were found, by number, in the order in which they were."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.rights: list[int] = []
+        self.sequences: list[int] = []  # that lead there; only while it waits to be looked at
+        self._parents, self._moves = array("q"), array("q")
+        # Per place a chain of entries, newest first.
+        self._newest: dict[Place, int] = {}
+        self._older, self._numbers = array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def find(self, place: Place, allowed: int, *, exactly: bool) -> int:
+        """One that stands there and may do all that (exactly that); -1: there is none."""
+        entry = self._newest.get(place, -1)
+        while entry >= 0:
+            number = self._numbers[entry]
+            theirs = self.rights[number]
+            if theirs == allowed if exactly else theirs & allowed == allowed:
+                return number
+            entry = self._older[entry]
+        return -1
+
+    def add(self, place: Place, allowed: int, sequences: int, parent: int, move: int) -> int:
+        number = len(self.places)
+        self.places.append(place)
+        self.rights.append(allowed)
+        self.sequences.append(sequences)
+        self._parents.append(parent)
+        self._moves.append(move)
+        self.register(number, place)
+        return number
+
+    def register(self, number: int, place: Place) -> None:
+        """The state can do whatever one can that stands there with no more rights."""
+        self._older.append(self._newest.get(place, -1))
+        self._newest[place] = len(self._numbers)
+        self._numbers.append(number)
+
+    def path(self, number: int) -> tuple[int, ...]:
+        moves: list[int] = []
+        while self._parents[number] >= 0:
+            moves.append(self._moves[number])
+            number = self._parents[number]
+        return tuple(reversed(moves))
 
 
 class Explorer:
-    """One scenario on one machine."""
+    """One scenario on one machine. `turns`: what was worked out for other scenarios of the machine."""
 
-    def __init__(self, machine: Machine, scenario: Scenario) -> None:
+    def __init__(self, machine: Machine, scenario: Scenario, turns: Turns | None = None) -> None:
         self.machine, self.scenario = machine, scenario
-        self._settled: dict[World, tuple[str, bool]] = {}
-        self._somebody_ends = any(event.kind in _ENDERS for event in scenario.operations)
+        self.turns = turns or Turns(machine, Settling(machine))
+        self.settling = self.turns.settling
         self.reduces = True  # see `moves`
-        self.telling = False  # whether moves carry texts
-        self.lines: list[str] = []  # of the settling, while telling
+        self._ends: set[tuple[int, bool]] = set()
+        kinds = [event.kind for event in scenario.operations]
+        self._somebody_ends = not _ENDERS.isdisjoint(kinds)
+        self._kinds = ["", *kinds]  # by position
+        self.words = Words(machine, scenario.start)
+        # Rights that are about time: for each instant, one bit per position (see `_bit`).
+        self._width = 1 + len(kinds)
+        self._index: dict[int, int] = {}
+        self._bits_of = [0] * self._width  # all bits of a position
+        self._instants: dict[int, tuple[int, ...]] = {}  # bits -> what they stand for
+        self._ahead: dict[int, int] = {}  # world -> where its clock may move
 
     # --- the search ---
 
@@ -105,466 +155,274 @@ class Explorer:
         """Every interleaving. `until`: a `time.monotonic` at which it gives up, which is a failure."""
         began = time.monotonic()
         report = Report(self.scenario.name)
-        first, broken = self.begin()
+        place, allowed, broken = self.begin()
         if broken:
             report.broken = f"in the setup: {broken}"
             return report
-        parents: list[tuple[int, int]] = [(-1, -1)]
-        counts = {first: 1}
-        numbers = {first: 0}
-        level = [first]
-        while level:
-            following: list[State] = []
-            for state in level:
-                if until is not None and time.monotonic() > until:
-                    report.broken = "out of time: not every interleaving was looked at"
+        seen = Seen()
+        # By the number of disturbances, then by the number of steps.
+        waiting: list[list[list[int]]] = [[[seen.add(place, allowed, 1, -1, -1)]]]
+        while waiting and not report.broken:
+            levels = waiting.pop(0)
+            for steps, level in enumerate(levels):
+                for number in level:
+                    if until is not None and time.monotonic() > until:
+                        report.broken = "out of time: not every interleaving was looked at"
+                        break
+                    broken, last = self._expand(seen, number, steps, levels, waiting, report)
+                    if broken:
+                        report.broken, report.path = broken, (*seen.path(number), *last)
+                        break
+                if report.broken:
                     break
-                broken, moved = self._expand(state, numbers, counts, parents, following, report)
-                if broken:
-                    report.broken = broken
-                    report.path = (*self._path(parents, numbers[state]), *moved)
-                    break
-            if report.broken:
-                break
-            level = following
-        report.states = len(numbers)
+        report.states = len(seen)
+        report.ends = len(self._ends)
+        report.swept = sum(self.settling.settle(*end)[1] for end in self._ends)
         report.seconds = time.monotonic() - began
         if report.path or (report.broken and not report.broken.startswith("out of time")):
             report.story = self.tell(report.path)
         return report
 
+    def _expand(
+        self,
+        seen: Seen,
+        number: int,
+        steps: int,
+        levels: list[list[int]],
+        waiting: list[list[list[int]]],
+        report: Report,
+    ) -> tuple[str, tuple[int, ...]]:
+        """What is broken by the next move, and which that is."""
+        place, allowed = seen.places[number], seen.rights[number]
+        sequences, seen.sequences[number] = seen.sequences[number], 0
+        if self._is_over(place):
+            report.sequences += sequences
+            end = place[0], not allowed & UNEXCUSED
+            self._ends.add(end)
+            broken, _ = self.settling.settle(*end)
+            if broken:
+                return broken, ()
+        for index, (after, left, disturbs, turn, _) in enumerate(self.moves(place, allowed)):
+            if turn is not None and turn.broken:
+                return turn.broken, (index,)
+            known = seen.find(after, left, exactly=not self.reduces)
+            if known >= 0:
+                if seen.sequences[known] and seen.rights[known] == left:
+                    seen.sequences[known] += sequences
+                else:
+                    report.sequences += sequences  # joins a sequence that was followed already
+                continue
+            following = seen.add(after, left, sequences, number, index)
+            if self.reduces and left >= OF_TIME and any(node.call == "clock.now" for node in after[1:]):
+                seen.register(following, self._having_read(after, 0))
+            if disturbs and not waiting:
+                waiting.append([])
+            where = waiting[0] if disturbs else levels
+            while len(where) <= steps + 1:
+                where.append([])
+            where[steps + 1].append(following)
+        return "", ()
+
     def ends(self) -> set[Hashable]:
-        """All the ends that were settled, whenever that was, in terms that two machines share."""
+        """All the ends that were settled, in terms that two machines share."""
         machine = self.machine
+        worlds = {machine.world(number) for number, _ in self._ends}
         return {
             (
                 freeze(machine.item(world)),
                 machine.members(world.published),
                 machine.members(world.committed),
-                world._replace(item=0, published=0, committed=0, times=()),
+                world._replace(item=0, published=0, committed=0),
             )
-            for world in self._settled
+            for world in worlds
         }
-
-    def _expand(
-        self,
-        state: State,
-        numbers: dict[State, int],
-        counts: dict[State, int],
-        parents: list[tuple[int, int]],
-        following: list[State],
-        report: Report,
-    ) -> tuple[str, tuple[int, ...]]:
-        moves = 0
-        count = counts.pop(state)
-        for index, move in enumerate(self.moves(state)):
-            moves += 1
-            if move.broken:
-                return move.broken, (index,)
-            if move.state in numbers:
-                if move.state in counts:
-                    counts[move.state] += count
-                else:
-                    report.sequences += count  # joins a sequence that was followed already
-                continue
-            numbers[move.state] = len(parents)
-            parents.append((numbers[state], index))
-            counts[move.state] = count
-            following.append(move.state)
-        if all(running is not None and running.node is None for running in state.operations):
-            report.ends += 1
-            broken, swept = self.settle(state.world)
-            report.swept += swept
-            if broken:
-                return broken, ()
-            if not moves:
-                report.sequences += count
-        return "", ()
-
-    def _path(self, parents: list[tuple[int, int]], number: int) -> tuple[int, ...]:
-        moves: list[int] = []
-        while number:
-            number, move = parents[number]
-            moves.append(move)
-        return tuple(reversed(moves))
 
     # --- one step further ---
 
-    def begin(self) -> tuple[State, str]:
-        """The scenario after its setup."""
-        world = self.machine.blank(self.scenario.start, Budget())
+    def begin(self) -> tuple[Place, int, str]:
+        """The scenario after its setup: where everybody stands, with which rights, and what is broken already."""
+        machine, operations = self.machine, self.scenario.operations
+        world, broken, excused = machine.blank(self.scenario.start), "", bool(self.scenario.left_to_the_sweep)
         for step in self.scenario.setup:
-            broken = ""
+            there = machine.world(world)
             if isinstance(step, int):
-                world = world._replace(times=(world.now + step,))
+                world = machine.changed(world, now=there.now + step)
             elif step == "fire":
-                assert world.schedule is not None
-                world = self.machine.fired(world._replace(times=(max(world.now, world.schedule[0]),)))
-                if any(each.kind == "cleanup" for each in self.scenario.operations):
-                    world = world._replace(handed=())  # that is the firing's
+                assert there.schedule is not None
+                world = machine.changed(world, now=max(there.now, there.schedule[0]))
+                world = machine.number(machine.fired(machine.world(world)))
+                if any(each.kind == "cleanup" for each in operations):
+                    world = machine.changed(world, handed=())  # that is the firing's
             elif step == "lose the timer":
-                world = world._replace(schedule=None, excused=True)
+                world, excused = machine.changed(world, schedule=None), True
             elif step == "run":
-                world, broken = self._drain(world)
+                world, broken = self.settling.drain(world)
             else:
                 assert isinstance(step, Event)
-                world, broken = self._run(world, step)
+                world, broken = self.settling.run(world, step)
             if broken:
-                return State(world, ()), broken
-        moments = tuple(moment for moment in world.moments if moment[0] > world.now)
-        world = world._replace(times=(world.now,), budget=self.scenario.budget, moments=moments)
-        if self.scenario.left_to_the_sweep:
-            world = world._replace(excused=True)
-        return State(world, (None,) * len(self.scenario.operations)), ""
+                break
+        allowed = rights.packed(self.scenario.budget) | UNHURRIED | (0 if excused else UNEXCUSED)
+        if allowed & ADVANCE:
+            allowed |= self._where_the_clock_may_move(world)
+        place: Place = (world, *(machine.start(event) for event in operations))
+        return place if allowed & ADVANCE else self._having_read(place, allowed), allowed, broken
 
-    def moves(self, state: State) -> Iterator[Move]:
+    def _is_over(self, place: Place) -> bool:
+        return all(node is OVER for node in place[1:])
+
+    def moves(self, place: Place, allowed: int) -> Iterator[Move]:
         """All that can happen next, always in the same order: a seed is a list of these positions.
 
         Two reductions, neither of which loses a run that differs in anything but the order of what does not touch:
         a step that no other operation can notice goes first; and the clock moves only just before somebody reads it.
         """
-        world = state.world
-        alone = self._unnoticed(state)
-        if alone is not None:
-            running = state.operations[alone]
-            assert running is not None
-            yield from self._moves_of(state, alone, running)
+        world = place[0]
+        alone = self._unnoticed(place) if self.reduces and allowed & UNHURRIED else -1
+        for position in range(1, len(place)) if alone < 0 else (alone,):
+            if place[position] is not OVER:
+                yield from self._moves_of(place, allowed, position)
+        if alone >= 0:
             return
-        for position, running in enumerate(state.operations):
-            if running is not None:
-                if running.node is not None:
-                    yield from self._moves_of(state, position, running)
-                continue
-            event = self.scenario.operations[position]
-            # It may have begun at any time so far, and only now come to its first call.
-            for since in range(len(world.times)) if event.is_sent_at_start else (0,):
-                node = self.machine.start(event, 1, world.times[since])
-                just_sent = event.is_sent_at_start and since == len(world.times) - 1
-                yield from self._moves_of(state, position, Running(node, since), sees_now=just_sent)
-        if all(running is not None and running.node is None for running in state.operations):
-            return
-        if world.schedule is not None and not world.schedule[1] and world.schedule[0] <= world.now:
-            fired = State(self.machine.fired(world), state.operations)
-            yield Move(fired, "", "the schedule fires; cleanup is on its way")
-        if world.vanishing:
-            gone = State(world._replace(schedule=None, vanishing=False), state.operations)
-            yield Move(gone, "", "AWS deletes the schedule that fired, and what has its name by now")
-        if world.budget.advances:
-            budget = world.budget.less("advances")
-            for instant, what in world.moments:
-                if instant <= world.now or (what == "too early" and not self._somebody_ends):
-                    continue
-                moved = world._replace(times=(*world.times, instant), budget=budget)
-                text = f"the clock moves on to {self._when(instant)}"
-                yield Move(State(moved, state.operations, fresh=self.reduces), "", text)
+        there = self.machine.world(world)
+        # When all of them are over it goes on like this: what was handed over may come late.
+        if there.schedule is not None and not there.schedule[1] and there.schedule[0] <= there.now:
+            fired = self.machine.number(self.machine.fired(there))
+            yield Move(
+                (fired, *place[1:]),
+                allowed | UNHURRIED,
+                False,
+                None,
+                "the schedule fires; cleanup is on its way",
+            )
+        if there.vanishing:
+            gone = self.machine.changed(world, schedule=None, vanishing=False)
+            text = "AWS deletes the schedule that fired, and what has its name by now"
+            yield Move((gone, *place[1:]), allowed | UNHURRIED, False, None, text)
+        yield from self._advances(place, allowed)
 
-    def _unnoticed(self, state: State) -> int | None:
-        """The position of an operation whose next step no other can notice."""
-        if state.fresh or not self.reduces:
-            return None
-        for position, running in enumerate(state.operations):
-            if running is None or running.node is None:
-                continue
-            port = running.node.call.partition(".")[0]
-            if port in ("outcomes", "handover"):
-                return position
-            if port in ("sessions", "bots", "callers_code") and not any(
-                each is None or each.node is not None
-                for other, each in enumerate(state.operations)
-                if other != position and self.scenario.operations[other].kind in _ENDERS
+    def _unnoticed(self, place: Place) -> int:
+        """The position of an operation whose next step no other can notice; -1: there is none."""
+        for position in range(1, len(place)):
+            node = place[position]
+            kinds = _NOTICED_ONLY_BY.get(node.port)
+            if kinds is None:
+                if node.call == "overview.read_each" and not node.args:
+                    return position  # reads nothing
+            elif not any(
+                self._kinds[other] in kinds and place[other] is not OVER
+                for other in range(1, len(place))
+                if other != position
             ):
                 return position
-        return None
+        return -1
 
-    def _moves_of(
-        self, state: State, position: int, running: Running, *, sees_now: bool = False
-    ) -> Iterator[Move]:
-        world = state.world
-        node = running.node
-        assert node is not None
-        for ready, since in self._clock_read(node, running.since, world.times):
-            if state.fresh and not sees_now and since < len(world.times) - 1:
+    def _moves_of(self, place: Place, allowed: int, position: int) -> Iterator[Move]:
+        readable = self._bits_of[position]
+        earlier = allowed & readable
+        turns = self.turns.of(
+            place[0], place[position], allowed & MEANS, self._times(earlier) if earlier else ()
+        )
+        allowed &= ~readable
+        before, behind = place[1:position], place[position + 1 :]
+        for turn in turns:
+            if not (turn.sees_now or allowed & UNHURRIED):
                 continue
-            if ready.finished:
-                yield self._finish(state, position, world, ready, since, "")
-                continue
-            for variant in self.machine.variants(world, ready):
-                before = world
-                if variant not in FREE:
-                    before = world._replace(budget=world.budget.less("hostile"))
-                outcome = self.machine.perform(before, ready, variant)
-                if outcome.world.item != world.item:
-                    outcome = outcome._replace(world=accept(outcome.world, ready))
-                text = self._text(ready, variant, outcome) if self.telling else ""
-                now = len(world.times) - 1
-                yield self._after(state, position, outcome, ready, now, text)
-                if world.budget.crashes and variant == "normal" and not outcome.broken:
-                    crashed = outcome.world._replace(budget=world.budget.less("crashes"))
-                    yield self._crashed(state, position, crashed, ready, now, text, retried=True)
-                    yield self._crashed(state, position, crashed, ready, now, text, retried=False)
+            left = allowed | UNHURRIED
+            if turn.spends:
+                left = (left & ~BUDGET) | rights.spent(left & BUDGET, turn.spends)
+            if turn.excuses:
+                left &= ~UNEXCUSED
+            if left & ADVANCE:
+                left |= self._where_the_clock_may_move(turn.world)
+            elif allowed & ADVANCE:
+                left &= ~self._bits_of[0]
+            if left & ADVANCE:
+                after = (turn.world, *before, turn.node, *behind)
+            else:
+                after = (turn.world, *before, turn.ready, *behind)
+                if allowed & ADVANCE:
+                    after = self._having_read(after, left)
+            yield Move(after, left, turn.spends is not None, turn)
 
-    def _clock_read(self, node: Node, since: int, times: tuple[int, ...]) -> Iterator[tuple[Node, int]]:
-        """The operation at its next real call. Between its steps it may have read any time that the clock showed."""
-        if node.call != "clock.now":
-            yield node, since
+    def _having_read(self, place: Place, allowed: int) -> Place:
+        """With the clock read by all that wait for that and may read nothing but what it shows: it stands still now."""
+        now = self.machine.world(place[0]).now
+        nodes = list(place[1:])
+        for position, node in enumerate(nodes, 1):
+            if node.call == "clock.now" and not allowed & self._bits_of[position]:
+                nodes[position - 1] = self.turns.having_read(node, now)
+        return (place[0], *nodes)
+
+    # --- time ---
+
+    def _advances(self, place: Place, allowed: int) -> Iterator[Move]:
+        if not allowed & ADVANCE:
             return
-        for index in range(since, len(times)):
-            yield from self._clock_read(self.machine.answered(node, times[index]), index, times)
-
-    def _after(self, state: State, position: int, outcome: Outcome, node: Node, now: int, text: str) -> Move:
-        following = self.machine.follow(node, outcome.answer)
-        if not outcome.world.budget.advances:
-            # The clock stands still from now on: reading it needs no step of its own.
-            while following.call == "clock.now":
-                following = self.machine.answered(following, outcome.world.now)
-        if following.finished:
-            return self._finish(state, position, outcome.world, following, now, text, outcome.broken)
-        return Move(self._with(state, position, outcome.world, Running(following, now)), outcome.broken, text)
-
-    def _finish(
-        self,
-        state: State,
-        position: int,
-        world: World,
-        node: Node,
-        now: int,
-        text: str,
-        broken: str = "",
-    ) -> Move:
-        if node.error is None or is_permanent(node.error):
-            if self.telling:
-                text = f"{text}{'; ' if text else ''}{self._name(node)} is done{self._answered(node)}"
-            return Move(self._with(state, position, acknowledge(world, node), Running(None, 0)), broken, text)
-        if node.attempt >= MOST_ATTEMPTS:
-            return Move(
-                state, f"never forgotten: {node.event.label} fails again and again: {node.error!r}", text
+        now = self.machine.world(place[0]).now
+        read_late = sum(
+            self._bit(now, position) for position in range(1, len(place)) if place[position] is not OVER
+        )
+        left = (allowed & ~BUDGET) | rights.spent(allowed & BUDGET, "advances") | UNHURRIED | read_late
+        if self.reduces:
+            left &= ~UNHURRIED
+        for instant in self._times(allowed & self._bits_of[0]):
+            moved = self.machine.changed(place[0], now=instant)
+            after = left & ~self._bits_of[0]
+            if left & ADVANCE:
+                after |= sum(self._bit(t, 0) for t in self._times(allowed & self._bits_of[0]) if t > instant)
+            yield Move(
+                (moved, *place[1:]), after, True, None, f"the clock moves on to {self.words.when(instant)}"
             )
-        again = self.machine.start(node.event, node.attempt + 1, world.now)
-        if self.telling:
-            text = (
-                f"{text}{'; ' if text else ''}{self._name(node)} fails ({node.error!r}) and will be retried"
-            )
-        return Move(self._with(state, position, world, Running(again, now)), broken, text)
 
-    def _crashed(
-        self, state: State, position: int, world: World, node: Node, now: int, text: str, *, retried: bool
-    ) -> Move:
-        if retried:
-            again = self.machine.start(node.event, node.attempt + 1, world.now)
-            text = f"{text}; it crashes there, and will be retried" if self.telling else ""
-            return Move(self._with(state, position, world, Running(again, now)), "", text)
-        text = f"{text}; it crashes there, and nobody retries" if self.telling else ""
-        if self._leaves_only_the_sweep(world, node):
-            world = world._replace(excused=True)
-        return Move(self._with(state, position, world, Running(None, 0)), "", text)
-
-    def _leaves_only_the_sweep(self, world: World, node: Node) -> bool:
-        """Whether nobody else makes good that this operation was never finished. A message that only moved the activity
-        is made good by the timer before it: it fires, sees the activity, and is set anew. Unless there are warnings: the
-        timer may have been set for the end, and the first warning is to come before that."""
-        item = self.machine.item(world)
-        opened_it = item is not None and item.opening_id.startswith(f"{node.event.label}/")
-        has_warnings = item is not None and bool(item.stages)
-        return node.event.kind != "touch" or bool(node.event.fields) or opened_it or has_warnings
-
-    def _with(self, state: State, position: int, world: World, running: Running) -> State:
-        operations = (*state.operations[:position], running, *state.operations[position + 1 :])
-        if len(world.times) == 1:
-            return State(world, operations)
-        # Times that nobody can read any more are forgotten.
-        oldest = len(world.times) - 1
-        for each in operations:
-            if each is None:
-                oldest = 0
-            elif each.node is not None and each.since < oldest:
-                oldest = each.since
-        if oldest:
-            world = world._replace(times=world.times[oldest:])
-            operations = tuple(
-                [
-                    each if each is None or each.node is None else Running(each.node, each.since - oldest)
-                    for each in operations
-                ]
-            )
-        return State(world, operations)
-
-    # --- what becomes of it ---
-
-    def settle(self, world: World) -> tuple[str, bool]:
-        """Let what is under way finish, timers fire and the sweep come, in the order of time. What breaks, and whether
-        the sweep was needed."""
-        key = world._replace(times=(world.now,), budget=Budget(), moments=())
-        found = self._settled.get(key)
-        if found is None or self.telling:
-            found = self._settled[key] = self._settle(key)
+    def _where_the_clock_may_move(self, world: int) -> int:
+        found = self._ahead.get(world)
+        if found is None:
+            there = self.machine.world(world)
+            instants = {
+                instant
+                for instant, what in self.machine.moments(there)
+                if instant > there.now and (what != "too early" or self._somebody_ends)
+            }
+            found = self._ahead[world] = sum(self._bit(instant, 0) for instant in instants)
         return found
 
-    def _settle(self, world: World) -> tuple[str, bool]:
-        swept, last_sweep = False, 0
-        for _ in range(MOST_SETTLING_STEPS):
-            world, broken = self._drain(world)
-            if world.vanishing:
-                world = world._replace(schedule=None, vanishing=False)
-            broken = broken or self._broken_at_rest(world)
-            if broken:
-                return broken, swept
-            item = self.machine.item(world)
-            wakes_at = None if world.schedule is None or world.schedule[1] else world.schedule[0]
-            sweeps_at = (
-                None
-                if item is None or item.sweep_at is None
-                else self._sweep_after(item.sweep_at, world, last_sweep)
-            )
-            if wakes_at is not None and (sweeps_at is None or wakes_at <= sweeps_at):
-                world, broken = self._fire(world, wakes_at)
-            elif sweeps_at is not None:
-                if not world.excused:
-                    why = "owes" if item is not None and item.outbox else "is idle"
-                    return f"never forgotten: nothing but the sweep finds what {why}, without a crash", True
-                swept, last_sweep = True, sweeps_at
-                world = world._replace(times=(max(world.now, sweeps_at),))
-                if self.telling:
-                    self.lines.append(f"the sweep finds it at {self._when(world.now)}")
-                world, broken = self._run(world, Event("sweep", "the rule's"))
-            else:
-                return self._broken_at_the_end(world), swept
-            if broken:
-                return broken, swept
-        return "never forgotten: it never comes to rest", swept
+    def _bit(self, instant: int, position: int) -> int:
+        """Of the rights: that the operation may still read this time; at position 0, that the clock may move there."""
+        index = self._index.get(instant)
+        if index is None:
+            index = self._index[instant] = len(self._index)
+            for each in range(self._width):
+                self._bits_of[each] |= OF_TIME << (index * self._width + each)
+        return OF_TIME << (index * self._width + position)
 
-    def _sweep_after(self, sweep_at: int, world: World, last: int) -> int:
-        period = self.machine.settings.sweep_period_minutes * 60_000
-        earliest = max(sweep_at, world.now, last + 1)
-        return -(-earliest // period) * period
-
-    def _fire(self, world: World, at: int) -> tuple[World, str]:
-        world = world._replace(times=(max(world.now, at),), schedule=(at, True))
-        if self.telling:
-            self.lines.append(f"the schedule fires at {self._when(world.now)}")
-        before = self.machine.item(world)
-        world, broken = self._run(world, Event("cleanup", "timer"))
-        after = self.machine.item(world)
-        if not broken and before is not None and after is not None and before.state == "active":
-            settings = self.machine.settings
-            own = before.idle_timeout_seconds
-            timeout = settings.idle_timeout_seconds if own is None else own
-            due = -(-max(before.last_activity_at + timeout * 1_000, before.not_before or 0) // 1_000) * 1_000
-            if before.stage_at is not None and before.stages:  # a late warning leaves the full notice
-                notice = timeout - before.stages[before.stage - 1].after
-                due = max(due, -(-(before.stage_at + notice * 1_000) // 1_000) * 1_000)
-            is_due = timeout and world.now >= due + settings.clock_skew_allowance_ms
-            if is_due and after.state == "active" and after.stage == before.stage:
-                return world, "never forgotten: the timer fired when the end was due, and it did not end"
-        return world, broken
-
-    def _drain(self, world: World) -> tuple[World, str]:
-        broken = ""
-        while world.handed and not broken:
-            source, *rest = world.handed
-            event = Event("cleanup", f"the {source}'s", fields=(("source", source),))
-            world, broken = self._run(world._replace(handed=tuple(rest)), event)
-        return world, broken
-
-    def _run(self, world: World, event: Event) -> tuple[World, str]:
-        """An operation from start to end with nobody in between; retried as Lambda does."""
-        machine = self.machine
-        for attempt in range(1, RETRIES + 2):
-            node = machine.start(event, attempt, world.now)
-            while not node.finished:
-                if node.call == "clock.now":
-                    node = machine.answered(node, world.now)
-                    continue
-                fired = node.call == "scheduler.update" and world.schedule is not None and world.schedule[1]
-                variant = "ignored" if fired else "normal"
-                outcome = machine.perform(world, node, variant)
-                if self.telling:
-                    self.lines.append("    " + self._text(node, variant, outcome))
-                if outcome.broken:
-                    return outcome.world, outcome.broken
-                if outcome.world.item != world.item:
-                    outcome = outcome._replace(world=accept(outcome.world, node))
-                world, node = outcome.world, machine.follow(node, outcome.answer)
-            if node.error is None or is_permanent(node.error):
-                return acknowledge(world, node), ""
-        return world, f"never forgotten: {event.label} fails again and again: {node.error!r}"
-
-    def _broken_at_rest(self, world: World) -> str:
-        item = self.machine.item(world)
-        live = any(key == SESSION_KEY for key, _ in world.live)
-        sessions = bool(self.machine.settings.session_url_secret_arn)
-        return promises.broken_at_rest(item, world.facts, live, sessions)
-
-    def _broken_at_the_end(self, world: World) -> str:
-        item = self.machine.item(world)
-        if item is not None and item.state != "ended" and self._is_to_end(world):
-            return "never forgotten: no timer, and the sweep does not see it"
-        if world.schedule is not None and not world.excused:
-            return "never forgotten: a fired schedule stays behind for ever"
-        committed = self.machine.members(world.committed)
-        return promises.broken_at_the_end(item, committed, self.machine.members(world.published))
-
-    def _is_to_end(self, world: World) -> bool:
-        item, settings = self.machine.item(world), self.machine.settings
-        assert item is not None
-        stacks = settings.idle_timeout_seconds if item.state == "active" else settings.pause_timeout_seconds
-        own = item.idle_timeout_seconds if item.state == "active" else item.pause_timeout_seconds
-        return bool(stacks if own is None else own)
+    def _times(self, bits: int) -> tuple[int, ...]:
+        """The instants of some bits, of one position each."""
+        found = self._instants.get(bits)
+        if found is None:
+            mine = [t for t in self._index if any(bits & self._bit(t, each) for each in range(self._width))]
+            found = self._instants[bits] = tuple(sorted(mine))
+        return found
 
     # --- in plain words ---
 
     def tell(self, path: tuple[int, ...]) -> list[str]:
         """The run of a seed, a line each."""
-        self.telling, self.lines = True, []
+        settling = self.settling
         try:
-            state, broken = self.begin()
-            lines = ["Before:", *self.lines, "Then:"]
-            self.lines = []
+            settling.words, settling.lines = self.words, []
+            place, allowed, broken = self.begin()
+            lines = ["Before:", *settling.lines, "Then:"]
+            settling.words, settling.lines = None, []
             for index in path:
-                move = list(self.moves(state))[index]
-                lines.append(f"  {move.text}")
-                state, broken = move.state, move.broken
-            if not broken and all(each is not None and each.node is None for each in state.operations):
-                broken, _ = self.settle(state.world)
-                lines += ["After that:", *(f"  {line}" for line in self.lines)]
+                world, (place, allowed, _, turn, text) = place[0], list(self.moves(place, allowed))[index]
+                lines.append(f"  {text if turn is None else self.turns.told(world, turn, self.words)}")
+                broken = "" if turn is None else turn.broken
+            if not broken and self._is_over(place):
+                settling.words = self.words
+                broken, _ = settling.settle(place[0], not allowed & UNEXCUSED)
+                lines += ["After that:", *(f"  {line}" for line in settling.lines)]
             lines.append(f"Broken: {broken}" if broken else "All promises kept.")
             return lines
         finally:
-            self.telling, self.lines = False, []
-
-    def _when(self, instant: int) -> str:
-        return f"{(instant - self.scenario.start) / 1_000:+.3f} s"
-
-    def _name(self, node: Node) -> str:
-        again = f", attempt {node.attempt}" if node.attempt > 1 else ""
-        return f"{node.event.kind} {node.event.label}{again}"
-
-    def _answered(self, node: Node) -> str:
-        if not isinstance(node.answer, dict):
-            return f": {node.error!r}"
-        return f": {node.answer.get('result') or node.answer.get('decision')}"
-
-    def _text(self, node: Node, variant: str, outcome: Outcome) -> str:
-        answer = self.machine.answers.values[outcome.answer]
-        args = ", ".join(self._short(arg) for arg in node.args)
-        how = "" if variant == "normal" else f" [{variant}]"
-        return f"{self._name(node)}: {node.call}({args}) -> {self._short(answer)}{how}"
-
-    def _short(self, value: object) -> str:
-        if isinstance(value, int) and value > self.scenario.start // 2 and not isinstance(value, bool):
-            return self._when(value)
-        kind = type(value).__name__
-        if kind == "Conversation":
-            state = f"{value.state} {value.opening_id} v{value.version}"  # type: ignore[attr-defined]
-            owes = len(value.outbox)  # type: ignore[attr-defined]
-            active = self._when(value.last_activity_at)  # type: ignore[attr-defined]
-            return f"<{state}, active {active}{f', owes {owes}' if owes else ''}>"
-        if kind in ("Recorded", "Saved", "Read"):
-            parts = [self._short(getattr(value, name)) for name in value.__slots__ if name != "hold"]  # type: ignore[attr-defined]
-            return f"{kind}({', '.join(parts)})"
-        if kind == "Activity":
-            return f"at {self._when(value.at)}"  # type: ignore[attr-defined]
-        if kind == "Raised":
-            return repr(value.error)  # type: ignore[attr-defined]
-        if isinstance(value, dict):
-            return f"{value.get('type')} {value.get('id')}"
-        return repr(value)
+            settling.words, settling.lines = None, []

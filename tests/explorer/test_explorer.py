@@ -8,8 +8,9 @@ import pytest
 
 from tests.explorer import sets
 from tests.explorer.mutants import MUTANTS, Mutant
-from tests.explorer.scenarios import KINDS, by_name
-from tests.explorer.search import Explorer, Scenario
+from tests.explorer.running import Summary, explore, explored
+from tests.explorer.scenarios import KINDS, TRIPLES, by_name
+from tests.explorer.search import Explorer
 
 SECONDS = 300  # for each set, on a machine that is busy with much else; the whole takes half a minute on an idle one
 
@@ -22,30 +23,18 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def all_kept(scenarios: Iterator[Scenario]) -> sets.Summary:
-    broken: list[str] = []
-    summary = sets.explore(scenarios, until=time.monotonic() + SECONDS, say=broken.append)
+@pytest.mark.parametrize("group", sets.fast(), ids=lambda group: group.title)
+def test_every_interleaving_keeps_every_promise(group: sets.Group) -> None:
+    summary = Summary()
+    for report in explore(group.scenarios, until=time.monotonic() + SECONDS):
+        summary.add(report)
+        assert not report.broken, "\n".join([*report.story, f"seed: {report.seed}"])
     print(summary.line())
-    assert not summary.broken, "\n".join(broken)
-    return summary
 
 
-def test_any_two_operations_at_once_keep_every_promise() -> None:
-    all_pairs = len(KINDS) * (len(KINDS) + 1) // 2
-    summary = all_kept(sets.pairs(KINDS, sets.QUIET, sets.CENTRAL))
-    assert summary.scenarios == all_pairs * len(sets.CENTRAL)
-
-
-def test_the_core_ones_keep_them_with_any_one_disturbance() -> None:
-    all_kept(sets.pairs(sets.CORE, sets.ANY_ONE, sets.CENTRAL))
-
-
-def test_the_core_ones_keep_them_with_timer_slack() -> None:
-    all_kept(sets.pairs(sets.CORE, sets.QUIET, sets.CENTRAL, "slack"))
-
-
-def test_three_operations_at_once_keep_every_promise() -> None:
-    all_kept(each for each in sets.triples(sets.QUIET) if not sets.is_long(each))
+def test_all_pairs_and_all_triples_of_the_set_that_is_explored_now_and_then_are_in_it() -> None:
+    pairs = len(KINDS) * (len(KINDS) + 1) // 2
+    assert [len(group.scenarios) for group in sets.deep()][:2] == [pairs, len(TRIPLES)]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -77,6 +66,14 @@ def test_running_out_of_time_is_a_failure() -> None:
     assert report.broken.startswith("out of time")
 
 
+def test_a_broken_promise_is_told_at_once_and_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "cleanup commits before it deletes"
+    group = sets.Group("both", (by_name("touch+cleanup@fired/00000"), by_name("touch+cleanup@active/00000")))
+    found = explored([group], jobs=1, minutes=1, mutant=name)
+    assert found["both"].scenarios == 1
+    assert "Broken: never forgotten" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -87,11 +84,16 @@ def test_running_out_of_time_is_a_failure() -> None:
         "touch+redrive@fired/00101",
         "touch+touch@new/00101",
         "pause+resume@active/10001",
+        "touch+pause@warned/11101",
+        "longer_touch+cleanup@warning/11101",
+        "touch+end@fired/22115",
         "touch+cleanup+cleanup@ended/00000",
+        "touch+earlier_touch+cleanup@new/00101",
     ],
 )
 def test_no_end_is_lost_by_looking_at_less(name: str) -> None:
-    """Equal operations are one, unnoticed steps go first, the clock moves late: the same ends as without all that."""
+    """Equal operations are one, unnoticed steps go first, the clock moves late, and who may do less than another in the
+    same place is not followed: the same ends as without all that."""
     less = Explorer(sets.machine(), by_name(name))
     everything = Explorer(sets.machine(), by_name(name))
     everything.reduces = everything.machine.merges = False
