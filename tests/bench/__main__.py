@@ -135,6 +135,8 @@ class Bench:
 
     def _warm(self, program: process.Program) -> float:
         few, many = (process.instructions(program, touches=touches, runs=self.runs) for touches in (10, 60))
+        if many <= few:
+            raise process.BenchError("60 touches cost no more than 10: something else was measured")
         return (many - few) / 50
 
     def calls(self) -> list[Figure]:
