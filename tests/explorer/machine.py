@@ -573,8 +573,8 @@ class Machine:
                 possible.append("old fires")  # troubleshooting page: the firing may use the old definition
         if hostile:
             if node.call in ("scheduler.create", "scheduler.update"):
-                possible += ["conflict", "throttled"]
-            if node.call == "scheduler.delete":
+                possible += ["conflict", "throttled", "gone"]
+            elif node.call == "scheduler.delete":
                 possible.append("refused")
             elif gone:
                 possible.append("gone")

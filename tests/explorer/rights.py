@@ -12,7 +12,7 @@ type Spending = Literal["advances", "hostile", "crashes"]
 class Budget(NamedTuple):
     """What may still happen in a run: at most so much of each, and at most `together` in all.
 
-    `gone`: whether hostile answers are also calls that fail, at every port.
+    `gone`: whether hostile answers are also calls that fail at any other port than Scheduler's.
     """
 
     advances: int = 0

@@ -1,5 +1,6 @@
 """Explores many scenarios on some processes, and says what came of it."""
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -105,6 +106,7 @@ def _explore_share(
     until: float, mutant: str, stop: bool, share: tuple[str, tuple[Scenario, ...]]
 ) -> tuple[str, list[Report]]:
     logging.disable(logging.CRITICAL)  # the protocol's own warnings, of runs that are meant to go wrong
+    gc.disable()  # millions of states, none of them garbage; the process does not live long
     title, scenarios = share
     with mutant_named(mutant).at_large() as wire:
         return title, explore(scenarios, until=until, wire=wire, stop=stop)
