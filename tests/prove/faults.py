@@ -33,6 +33,7 @@ SEED = 20
 LIVES_AT_ONCE = 12  # the emulator has two cores: on slower ones fewer conversations come, not later answers
 KINDS = ("silent", "silent", "chatty", "returning", "handed over", "ended", "never")
 QUESTIONS_AT_ONCE = 8
+TELLING_SECONDS = 20.0
 BACKEND_PATIENCE_SECONDS = 120.0
 MEETING_SECONDS = 60.0  # how long a fault waits for somebody to meet it
 PARAMETERS = {
@@ -75,7 +76,7 @@ class Size:
     settling: float  # at most, after the last fault
 
 
-DEEP = Size(conversations=150, outage=5.0, kills=2, settling=120.0)
+DEEP = Size(conversations=150, outage=5.0, kills=2, settling=150.0)
 QUICK = Size(conversations=24, outage=2.0, kills=1, settling=60.0)
 
 
@@ -248,8 +249,8 @@ class Chaos:
         redrive = [point for point in POINTS if point[0] == "redrive"]
         others = [point for point in POINTS if point[0] != "redrive"]
         self._say("the topic refuses, redrive is killed")
-        self._kill(INSTEAD, redrive)
-        self._kill(AFTER, redrive)
+        for word in (INSTEAD, AFTER):
+            self._kill(word, redrive, times=1)  # its batch stays hidden for 12 minutes
         self._refuse_outcomes()
         self._note_kills()
         self._say("the emulator is restarted")
@@ -262,7 +263,7 @@ class Chaos:
         self._throttle_writes()
         for word in (INSTEAD, AFTER):
             self._say(word)
-            self._kill(word, others)
+            self._kill(word, others, times=self._size.kills)
             self._last(self._all_met)
             self._note_kills()
         self._say("schedules are lost")
@@ -318,11 +319,11 @@ class Chaos:
         with suppress(TimeoutError):
             eventually(met, MEETING_SECONDS)
 
-    def _kill(self, word: str, points: list[Point]) -> None:
+    def _kill(self, word: str, points: list[Point], *, times: int) -> None:
         for point in points:
             function, service, operation = point
             fault = self._stack.faults.crash(
-                service, operation, function=function, times=self._size.kills, after=word == AFTER
+                service, operation, function=function, times=times, after=word == AFTER
             )
             self._set.append((word, point, fault))
 
@@ -367,9 +368,10 @@ class Chaos:
 
     def _throttle_timers(self) -> None:
         before = self._load.deferred
-        with (
-            self._refusing("scheduler", "CreateSchedule", "ThrottlingException", 429) as creations,
-            self._refusing("scheduler", "UpdateSchedule", "ThrottlingException", 429) as updates,
+        throttled = ("ThrottlingException", 429)
+        with (  # a few creations pass, or soon nobody would get as far as a second message
+            self._refusing("scheduler", "CreateSchedule", *throttled, per_second=1.0) as creations,
+            self._refusing("scheduler", "UpdateSchedule", *throttled) as updates,
         ):
             self._last(lambda: creations.hits and self._load.deferred > before)
             self._throttled_timers = creations.hits + updates.hits
@@ -385,12 +387,12 @@ class Chaos:
             if call.error == "ThrottlingException" and "conversation_id" in call.params["Item"]
         ]
 
-    @contextmanager
-    def _refusing(self, service: str, operation: str, code: str, status: int) -> Iterator[Fault]:
-        with self._stack.faults.refuse(
-            service, operation, code, status, times=0, function="faults-"
-        ) as fault:
-            yield fault
+    def _refusing(
+        self, service: str, operation: str, code: str, status: int, per_second: float = 0.0
+    ) -> Fault:
+        return self._stack.faults.refuse(
+            service, operation, code, status, function="faults-", times=0, per_second=per_second
+        )
 
     def _lose_schedules(self) -> None:
         """Every third schedule, behind the application's back, until the sweep has found somebody who lost his."""
@@ -463,15 +465,18 @@ class Observer:
 
     def wait_until_settled(self, timeout: float) -> bool:
         """Until nothing is due or owed any more."""
-        deadline = time.monotonic() + timeout
-        while True:
+        began = told = time.monotonic()
+        while time.monotonic() < began + timeout:
             with suppress(*AWAY):
                 self.look()
                 if len(self.settled()) == len(self.journals):
                     return True
-            if time.monotonic() > deadline:
-                return False
+            if time.monotonic() > told + TELLING_SECONDS:
+                told = time.monotonic()
+                for line in self.unsettled()[:3]:
+                    print(f"    waiting for {line}", flush=True)
             time.sleep(1.0)
+        return False
 
     def look(self) -> None:
         """Collect the outcomes, and ask inspect about everybody for whom something may still change."""
@@ -528,6 +533,17 @@ class Observer:
         """Conversations for whom nothing is due or owed any more."""
         return {journal.conversation_id for journal in self.journals if self._is_settled(journal)}
 
+    def unsettled(self) -> list[str]:
+        """The others, and how they stand."""
+        return [self._how_it_stands(journal) for journal in self.journals if not self._is_settled(journal)]
+
+    def _how_it_stands(self, journal: Journal) -> str:
+        status = self.status[journal.conversation_id]
+        return (
+            f"{journal.conversation_id} ({journal.kind}): {status['state']}, owes {status['outbox']},"
+            f" attempts {status['attempts']}, not told of {self.unreported(journal)}"
+        )
+
     # --- the promises ---
 
     def early(self) -> list[str]:
@@ -554,10 +570,7 @@ class Observer:
             elif journal.paused and status["state"] not in (None, "paused"):
                 found.append(f"{journal.conversation_id}: {status['state']} while paused")
             elif not self._is_settled(journal):
-                found.append(
-                    f"{journal.conversation_id} ({journal.kind}): {status['state']}, owes {status['outbox']},"
-                    f" attempts {status['attempts']}, not told of {self.unreported(journal)}"
-                )
+                found.append(self._how_it_stands(journal))
         return found
 
     def repeated(self) -> list[str]:
