@@ -69,7 +69,7 @@ def explore(
             machine = sets.machine(wire, each.stack)
             turns = machines[each.stack] = Turns(machine, Settling(machine))
         reports.append(Explorer(turns.machine, each, turns).explore(until=until))
-        if reports[-1].broken and stop:
+        if (reports[-1].broken and stop) or time.monotonic() > until:
             break
     return reports
 
@@ -88,8 +88,11 @@ def explored(
                 summary.add(report)
                 if report.broken:
                     print("\n".join([report.broken, *report.story, f"seed: {report.seed}", ""]), flush=True)
-            if summary.broken and stop:
+            if summary.broken and (stop or time.monotonic() > until):
                 break
+    left = sum(len(share) for _, share in shares) - sum(each.scenarios for each in found.values())
+    if left:
+        print(f"{left} scenarios were not explored")
     return found
 
 

@@ -275,7 +275,8 @@ class Explorer:
         """All that can happen next, always in the same order: a seed is a list of these positions.
 
         Two reductions, neither of which loses a run that differs in anything but the order of what does not touch:
-        a step that no other operation can notice goes first; and the clock moves only just before somebody reads it.
+        a step that no other operation can notice goes first; and the clock moves only just before somebody reads it
+        and it makes a difference.
         """
         world = place[0]
         alone = self._unnoticed(place) if self.reduces and allowed & UNHURRIED else -1
