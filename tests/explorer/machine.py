@@ -112,6 +112,7 @@ class World(NamedTuple):
     now: int
     live: tuple[tuple[str, str], ...]  # sessions: key, value
     tombstones: tuple[tuple[str, str, str, int], ...]  # key, opening, value, expiry
+    back: tuple[tuple[str, str], ...]  # sessions that were restored for good: key, opening
     published: int  # frozenset of (id, type, content)
     committed: int  # frozenset of (id, type): what each transition owes
     handed: tuple[str, ...]  # invocations of cleanup that are on their way: their sources
@@ -402,7 +403,7 @@ class Machine:
         live = ((SESSION_KEY, "kept"),)
         nothing = self.nothing
         return self.number(
-            World(self.no_item, None, now, live, (), nothing, nothing, (), 0, (), (None, 0), False)
+            World(self.no_item, None, now, live, (), (), nothing, nothing, (), 0, (), (None, 0), False)
         )
 
     def number(self, world: World) -> int:
@@ -470,6 +471,7 @@ class Machine:
         fakes.sessions.tombstones = {
             (key, opening): Tombstone(value, None, until) for key, opening, value, until in world.tombstones
         }
+        fakes.sessions.back = set(world.back)
         fakes.outcomes.published = []
         fakes.handover.handed = []
         self.operations.control.lease, self.operations.control.until = world.lease
@@ -503,6 +505,7 @@ class Machine:
                     for (key, opening), tombstone in fakes.sessions.tombstones.items()
                 )
             ),
+            back=tuple(sorted(fakes.sessions.back)),
             published=published,
             committed=committed,
             handed=handed,

@@ -26,12 +26,15 @@ class MemorySessions:
     def __init__(self, now: Callable[[], int], tombstone_seconds: int = 3600) -> None:
         self.live: dict[str, Session] = {}
         self.tombstones: dict[tuple[str, str], Tombstone] = {}
+        self.back: set[tuple[str, str]] = set()  # openings that were restored, and are done with
         self.failure: Exception | None = None  # raised by each call while it is set
         self._now = now
         self._tombstone_ms = tombstone_seconds * 1000
 
     def remove(self, session_key: str, opening_id: str) -> bool:
         self._begin()
+        if (session_key, opening_id) in self.back:
+            return False
         session = self.live.pop(session_key, None)
         if session is None:
             return False
@@ -42,6 +45,9 @@ class MemorySessions:
 
     def restore(self, session_key: str, opening_id: str) -> bool:
         self._begin()
+        if (session_key, opening_id) in self.back:
+            return False
+        self.back.add((session_key, opening_id))
         if session_key in self.live or (session_key, opening_id) not in self.tombstones:
             return False
         tombstone = self.tombstones.pop((session_key, opening_id))
@@ -53,6 +59,7 @@ class MemorySessions:
         self._begin()
         self.live.pop(session_key, None)
         self.tombstones.pop((session_key, opening_id), None)
+        self.back.discard((session_key, opening_id))
 
     def _begin(self) -> None:
         if self.failure is not None:

@@ -345,15 +345,30 @@ class SessionsContract:
         assert sessions.restore(KEY, OPENING) is False
         assert store.read(KEY) == ("new", 90)
 
-    def test_tombstone_behind_a_live_session_can_still_come_back(self, store: Store) -> None:
+    def test_what_a_restore_found_superseded_never_comes_back(self, store: Store) -> None:
+        """A second cleanup may be as late as after the next end."""
         sessions = store.sessions()
         store.put(KEY, "old", ttl=60)
-        sessions.remove(KEY, OPENING)
+        sessions.remove(KEY, EARLIER)
         store.put(KEY, "new")
-        sessions.restore(KEY, OPENING)
-        sessions.forget(KEY, EARLIER)
+        sessions.restore(KEY, EARLIER)
+        sessions.remove(KEY, OPENING)
+        assert sessions.restore(KEY, EARLIER) is False
+        assert store.read(KEY) is None
         assert sessions.restore(KEY, OPENING) is True
-        assert store.read(KEY) == ("old", 60)
+        assert store.read(KEY) == ("new", None)
+
+    @pytest.mark.parametrize("tombstone_seconds", [HOUR, 0])
+    def test_a_removal_that_comes_after_the_restore_moves_nothing(
+        self, store: Store, tombstone_seconds: int
+    ) -> None:
+        """A cleanup that read the item before it was reopened, and may crash before it looks again."""
+        sessions = store.sessions(tombstone_seconds)
+        store.put(KEY, "v", ttl=60)
+        assert sessions.restore(KEY, EARLIER) is False
+        assert sessions.remove(KEY, EARLIER) is False
+        assert store.read(KEY) == ("v", 60)
+        assert sessions.remove(KEY, OPENING) is True, "the next opening's end is another matter"
 
     def test_a_session_comes_back_once(self, store: Store) -> None:
         sessions = store.sessions()
@@ -520,11 +535,13 @@ class TestKeys:
         sessions.remove(KEY, OPENING)
         assert plain.admin.pexpiretime(tombstone) == expiry
 
-    def test_restoring_leaves_nothing_behind(self, plain: Server) -> None:
+    def test_restoring_leaves_a_mark_that_expires(self, plain: Server) -> None:
         plain.put(KEY, "v")
         sessions = plain.sessions()
         sessions.remove(KEY, OPENING)
         sessions.restore(KEY, OPENING)
+        assert plain.names() == {KEY, tombstone_names(KEY, OPENING)[1]}
+        plain.wait(HOUR)
         assert plain.names() == {KEY}
 
     def test_forgetting_leaves_nothing_behind(self, plain: Server) -> None:
@@ -754,11 +771,11 @@ class TestConnection:
         )
         sessions = plain.sessions(load_url=lambda: plain.url.replace("://", "://least:pw@"))
         plain.admin.script_flush()
-        for ttl in (60, None):
+        for opening, ttl in ((EARLIER, 60), (OPENING, None)):
             plain.put(KEY, "v", ttl)
-            assert sessions.remove(KEY, OPENING) is True
-            assert sessions.restore(KEY, OPENING) is True
-        sessions.forget(KEY, OPENING)
+            assert sessions.remove(KEY, opening) is True
+            assert sessions.restore(KEY, opening) is True
+            sessions.forget(KEY, opening)
         assert plain.names() == set()
 
     def test_documented_commands_are_enough_on_a_cluster(self, cluster: Server) -> None:

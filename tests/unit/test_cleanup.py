@@ -13,7 +13,7 @@ from idle_timer.errors import ContendedError, TimerNotArmedError, UnavailableErr
 from idle_timer.ports import Saved
 from idle_timer.timestamps import format_time
 from tests.fakes.sessions import Session
-from tests.fakes.steps import answering, failing, followed_by, losing_the_answer, normal, preceded_by
+from tests.fakes.steps import Effect, answering, failing, followed_by, losing_the_answer, normal, preceded_by
 from tests.fakes.world import World, settings
 from tests.unit.nth_step import CrashError, at_each_step, finish
 from tests.unit.test_touch import at, later, opened, wire
@@ -353,6 +353,41 @@ def test_a_session_moved_away_while_a_message_reopens_comes_back_with_its_time_t
     world.fire()
     assert world.sessions.live[KEY] == Session("cart", expires_at=at(10_050))
     assert world.sessions.tombstones == {}
+
+
+def test_a_session_is_not_moved_by_a_cleanup_that_comes_after_it_was_restored_and_crashes() -> None:
+    world = World(settings(**SESSIONS))
+    chatting(world)
+
+    def late(effect: Effect) -> None:
+        later(world, 50).touch()
+        finish(world)
+        effect()
+        raise CrashError
+
+    world.steps.twist("sessions.remove", late)
+    with pytest.raises(CrashError):
+        world.fire()
+    assert world.item().state == "active"
+    assert not world.item().outbox, "nobody will look again"
+    assert world.sessions.live[KEY] == CART
+
+
+def test_a_session_is_not_restored_by_a_cleanup_that_comes_after_the_next_end() -> None:
+    world = World(settings(**SESSIONS))
+    chatting(world)
+    world.fire()
+    world.sessions.live[KEY] = Session("new")  # the backend's, before its message
+    later(world, 50).touch()
+
+    def end_once_more() -> None:
+        later(world, 400).cleanup(source="sweep")
+
+    world.steps.twist("sessions.restore", preceded_by(end_once_more))
+    finish(world)
+    assert world.item().state == "ended"
+    assert not world.item().outbox
+    assert KEY not in world.sessions.live
 
 
 def test_a_session_that_the_application_made_anew_is_not_overwritten() -> None:

@@ -126,10 +126,13 @@ class Sessions(Protocol):
     """The session store (Redis or Valkey)."""
 
     def remove(self, session_key: str, opening_id: str) -> bool:
-        """Live session -> tombstone. True if there was a session."""
+        """Live session -> tombstone, unless this opening's was restored already. True if there was a session."""
 
     def restore(self, session_key: str, opening_id: str) -> bool:
-        """Tombstone -> live session with its saved time to live, unless a live one stands there. True if it came back."""
+        """Tombstone -> live session with its saved time to live, unless a live one stands there. True if it came back.
+
+        Once: afterwards nothing that comes late moves this opening's session any more.
+        """
 
     def forget(self, session_key: str, opening_id: str) -> None:
         """Erase session and tombstone."""

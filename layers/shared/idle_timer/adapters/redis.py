@@ -7,7 +7,8 @@ reopened meanwhile can put the session back as it was.
 Names beside a session key ``K`` (grant the service's user these, and the session keys)::
 
     idle-timer:tombstone:…K…:<opening id>      the session's own value, whatever its type
-    idle-timer:ttl:…K…:<opening id>            milliseconds that it had left to live; -1 = no expiry
+    idle-timer:ttl:…K…:<opening id>            milliseconds that it had left to live; -1 = no expiry; `back` = the
+                                               conversation was reopened, this opening is done with for good
 
 They start with ``idle-timer:`` so that a ``SCAN`` for the application's own prefix does not count
 tombstones as sessions. Commands used: INFO, EVALSHA, SCRIPT LOAD, EXISTS, GET, PERSIST, PEXPIRE, PTTL,
@@ -54,9 +55,9 @@ _BACKOFF_CAP_SECONDS = 0.5
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 # A packet into such a connection may vanish and cost the whole socket timeout, so it is opened anew before.
 _MAX_IDLE_SECONDS = 300.0
-# For a tombstone whose companion the server evicted: the shortest tombstone time, so that the session neither
-# dies at once nor lives for ever.
-_TTL_UNKNOWN_MS = 3_600_000
+# The shortest tombstone time. For a tombstone whose companion the server evicted, so that the session neither dies
+# at once nor lives for ever; and far longer than a cleanup lives (a minute) that comes late.
+_HOUR_MS = 3_600_000
 
 # KEYS in every script: session, tombstone, companion. A script runs alone, so nothing comes between its lines.
 
@@ -65,7 +66,12 @@ _TTL_UNKNOWN_MS = 3_600_000
 # still ended, so the new session goes, too, and it is the one to come back if anything does. What the older
 # tombstone holds was superseded when the application wrote the new one. Without a session nothing changes: a
 # repeated removal neither touches the tombstone nor lengthens its life.
+# Once restored, an opening's session is not removed any more, nor restored again: a cleanup that read the item
+# before it was reopened (or ended once more) may come this late, and crash before it looks again.
 _REMOVE = """
+if redis.call('GET', KEYS[3]) == 'back' then
+    return 0
+end
 if ARGV[1] == '0' then
     return redis.call('UNLINK', KEYS[1])
 end
@@ -79,13 +85,17 @@ redis.call('SET', KEYS[3], ttl, 'PX', ARGV[1])
 return 1
 """
 
-# ARGV: time to live in ms for a session whose own is not known any more. RENAMENX raises where there is no
-# source, hence EXISTS; `max` because PEXPIRE 0 would delete.
+# ARGV: how long to remember that this was done, in ms; also the time to live for a session whose own is not known
+# any more. RENAMENX raises where there is no source, hence EXISTS; `max` because PEXPIRE 0 would delete.
 _RESTORE = """
+local saved = redis.call('GET', KEYS[3])
+if saved == 'back' then
+    return 0
+end
+redis.call('SET', KEYS[3], 'back', 'PX', ARGV[1])
 if redis.call('EXISTS', KEYS[2]) == 0 or redis.call('RENAMENX', KEYS[2], KEYS[1]) == 0 then
     return 0
 end
-local saved = redis.call('GET', KEYS[3])
 if not saved then
     redis.call('PEXPIRE', KEYS[1], ARGV[1])
 elseif saved == '-1' then
@@ -93,7 +103,6 @@ elseif saved == '-1' then
 else
     redis.call('PEXPIRE', KEYS[1], math.max(tonumber(saved), 1))
 end
-redis.call('UNLINK', KEYS[3])
 return 1
 """
 
@@ -193,7 +202,7 @@ class RedisSessions:
         """Moves the live session aside; True if there was one.
 
         Call it only after reading that the conversation is still this ended opening: the session under the key
-        goes, even one that came after an earlier attempt. False does not mean that nothing was ever removed: the
+        goes, even one that came after an earlier attempt, unless it was restored since. False does not mean that nothing was ever removed: the
         answer of an earlier attempt may have been lost.
         """
         return bool(self._run(_REMOVE, session_key, opening_id, self._tombstone_ms))
@@ -201,9 +210,10 @@ class RedisSessions:
     def restore(self, session_key: str, opening_id: str) -> bool:
         """Puts the session back with the time to live that it had left; True if it came back.
 
-        A live session is never overwritten: its tombstone then stays until it expires.
+        Once for each opening, which is then done with: a `remove` that comes later does nothing. A live session is never
+        overwritten: its tombstone then stays until it expires.
         """
-        return bool(self._run(_RESTORE, session_key, opening_id, _TTL_UNKNOWN_MS))
+        return bool(self._run(_RESTORE, session_key, opening_id, _HOUR_MS))
 
     def forget(self, session_key: str, opening_id: str) -> None:
         """Erases the session and what was kept of it for this opening."""
