@@ -36,6 +36,8 @@ def main() -> int:
     if chosen.scenario:
         groups = [sets.Group("chosen", (by_name(chosen.scenario),))]
     groups = [each.only(chosen.only) for each in groups]
+    if not any(each.scenarios for each in groups):
+        parser.error(f"no scenario's name contains {chosen.only!r}")
     found = explored(
         groups, jobs=chosen.jobs, minutes=chosen.minutes, mutant=chosen.mutant, stop=not chosen.all
     )

@@ -15,6 +15,7 @@ from idle_timer.settings import Settings
 from idle_timer.timer import Timer, Timers, TimerWord
 from idle_timer.timestamps import floor_to
 from tests.explorer.machine import Machine
+from tests.fakes.sessions import MemorySessions
 
 
 @contextmanager
@@ -231,6 +232,14 @@ def truncated(due: int, settings: Settings, now: int) -> bool:
     return now // 1_000 > (due + settings.clock_skew_allowance_ms) // 1_000
 
 
+def unmarked(self: MemorySessions, session_key: str, opening_id: str) -> bool:
+    came_back = restore(self, session_key, opening_id)
+    self.back.clear()
+    return came_back
+
+
+restore = MemorySessions.restore
+
 nothing_wrong = Mutant("", "", "")
 
 MUTANTS = (
@@ -247,6 +256,12 @@ MUTANTS = (
         "touch+cleanup+cleanup@fired/00000",
         "nothing lost",
         cleaner_as(NoSecondLook),
+    ),
+    Mutant(
+        "a restored session is not marked",
+        "touch+cleanup+cleanup@fired/00101",
+        "nothing lost",
+        patches=lambda: patch.object(MemorySessions, "restore", unmarked),
     ),
     Mutant(
         "a lifecycle event without its time",
