@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from idle_timer import deadline, messages
 from idle_timer.conversation import Conversation
 from idle_timer.errors import InvalidEventError
+from idle_timer.ports import Read, Recorded, Saved
 from idle_timer.settings import Settings
 from idle_timer.timestamps import format_time
 from idle_timer.upkeep_ports import Lease, TimetablePage
@@ -164,6 +165,17 @@ class Node:
     def fails(self) -> bool:
         """Whether it is over for now, but has to be tried again."""
         return self.error is not None and not isinstance(self.error, InvalidEventError)
+
+    @property
+    def last_seen(self) -> Conversation | None:
+        """The item as the store has last shown it to this operation."""
+        for answer in reversed(self.log):
+            match answer:
+                case Read(conversation=seen) | Saved(current=seen):
+                    return seen
+                case Recorded():
+                    return answer.after or answer.before
+        return None
 
 
 class Script(Steps):
@@ -435,6 +447,8 @@ class Machine:
         found = self._effects.get(key)
         if found is None:
             found = self._effects[key] = self._perform(world, node, variant)
+        if node.call == "sessions.remove" and not found.broken:
+            return found._replace(broken=promises.broken_by_removal(node.args[1], node.last_seen))
         return found
 
     def _perform(self, number: int, node: Node, variant: str) -> Outcome:

@@ -161,11 +161,6 @@ class NoOpeningCheck(Cleanup):
         return True
 
 
-class NoSecondLook(Cleanup):
-    def _remove_session(self, conversation_id: str, entry: Entry) -> None:
-        self.sessions.remove(entry.body["session_key"], entry.opening_id)
-
-
 class NeverLooksAgain(Timers):
     def arm_and_look_again(self, conversation: Conversation, hold: Hold, *, first: Any) -> TimerWord:
         return self.arm(conversation, first=first)
@@ -250,12 +245,6 @@ MUTANTS = (
     Mutant("auto-deleting schedules", "touch+cleanup@fired/00000", "never forgotten", auto_deleting),
     Mutant(
         "no opening check", "touch+cleanup+cleanup@fired/00000", "nothing lost", cleaner_as(NoOpeningCheck)
-    ),
-    Mutant(
-        "no second look at the session",
-        "touch+cleanup+cleanup@fired/00000",
-        "nothing lost",
-        cleaner_as(NoSecondLook),
     ),
     Mutant(
         "a restored session is not marked",

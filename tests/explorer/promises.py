@@ -28,6 +28,15 @@ def owed_for(before: Conversation | None, after: Conversation | None) -> set[Owe
     return set()
 
 
+def broken_by_removal(opening_id: str, last_seen: Conversation | None) -> str:
+    """Nothing lost: what ends an opening is not done by one that has seen it over, or reopened, by then."""
+    if last_seen is not None and last_seen.state == "ended" and last_seen.opening_id == opening_id:
+        return ""
+    return (
+        "nothing lost: a session is removed for an opening that is not the one that was last seen to be over"
+    )
+
+
 def broken_by_commit(
     before: Conversation | None,
     after: Conversation | None,

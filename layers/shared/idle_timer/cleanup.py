@@ -170,7 +170,8 @@ class Cleanup:
             return
         match entry.kind:
             case "session":
-                self._remove_session(current.conversation_id, entry)
+                # Reopened since that look: what brings the session back is owed with the reopening, and marks it as back.
+                self.sessions.remove(entry.body["session_key"], entry.opening_id)
             case "session_restore":
                 self.sessions.restore(entry.body["session_key"], entry.body["ended_opening_id"])
             case "forget" if "session_key" in entry.body:
@@ -197,13 +198,6 @@ class Cleanup:
     def _still_ended(self, conversation_id: str, entry: Entry) -> bool:
         now_there = self.timers.store.read(conversation_id).conversation
         return now_there is not None and now_there.is_ended_opening(entry.opening_id)
-
-    def _remove_session(self, conversation_id: str, entry: Entry) -> None:
-        """Looks again afterwards, found or not: a message may have reopened it while the session was being moved."""
-        key = entry.body["session_key"]
-        self.sessions.remove(key, entry.opening_id)
-        if not self._still_ended(conversation_id, entry):
-            self.sessions.restore(key, entry.opening_id)
 
     # --- telling ---
 
