@@ -68,7 +68,8 @@ def explore(
         if turns is None:
             machine = sets.machine(wire, each.stack)
             turns = machines[each.stack] = Turns(machine, Settling(machine))
-        reports.append(Explorer(turns.machine, each, turns).explore(until=until))
+        explorer = Explorer(turns.machine, each, turns)
+        reports.append(explorer.sample(until=until) if each.runs else explorer.explore(until=until))
         if (reports[-1].broken and stop) or time.monotonic() > until:
             break
     return reports

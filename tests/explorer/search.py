@@ -5,6 +5,7 @@ same rights or more is not looked at again. Runs with fewer disturbances come fi
 the first broken promise found has the plainest sequence.
 """
 
+import random
 import time
 from array import array
 from collections.abc import Hashable, Iterator
@@ -30,6 +31,12 @@ _NOTICED_ONLY_BY: dict[str, frozenset[str]] = {
 }
 """Port -> the kinds of operations that reach it as well, for those whose calls not everybody can notice."""
 
+OUT_OF_TIME = "out of time: not all of it was looked at"
+
+# Of a run that is drawn: a triple takes some twenty steps, over which five disturbances are to spread.
+DISTURBS = 0.2
+STOPS_WHEN_OVER = 0.5
+
 type Place = tuple[Any, ...]
 """The number of a world, then where each operation stands (a `Node`)."""
 
@@ -48,6 +55,7 @@ class Scenario:
     start: int
     left_to_the_sweep: str = ""
     stack: str = ""  # whose parameters (see sets.STACKS)
+    runs: int = 0  # to be drawn at random, where every interleaving is out of reach
 
 
 @dataclass
@@ -167,7 +175,7 @@ class Explorer:
             for steps, level in enumerate(levels):
                 for number in level:
                     if until is not None and time.monotonic() > until:
-                        report.broken = "out of time: not every interleaving was looked at"
+                        report.broken = OUT_OF_TIME
                         break
                     broken, last = self._expand(seen, number, steps, levels, waiting, report)
                     if broken:
@@ -176,10 +184,51 @@ class Explorer:
                 if report.broken:
                     break
         report.states = len(seen)
+        return self._reported(report, began)
+
+    def sample(self, *, until: float | None = None, seed: int = 5) -> Report:
+        """As many different runs as the scenario asks for, each move drawn at random."""
+        began, chance = time.monotonic(), random.Random(seed)  # noqa: S311 - repeatable, not secret
+        report = Report(self.scenario.name)
+        drawn: set[tuple[int, ...]] = set()
+        while len(drawn) < self.scenario.runs and not report.broken:
+            if until is not None and time.monotonic() > until:
+                report.broken = OUT_OF_TIME
+                break
+            report.broken, report.path = self._draw(chance)
+            drawn.add(report.path)
+        report.sequences = len(drawn)
+        report.path = report.path if report.broken else ()
+        return self._reported(report, began)
+
+    def _draw(self, chance: random.Random) -> tuple[str, tuple[int, ...]]:
+        """What one run breaks, and the run; the clock may have moved at its end for nobody to see."""
+        place, allowed, broken = self.begin()
+        path: list[int] = []
+        while not broken:
+            moves = list(enumerate(self.moves(place, allowed)))
+            if self._is_over(place):
+                end = place[0], not allowed & UNEXCUSED
+                self._ends.add(end)
+                broken, _ = self.settling.settle(*end)
+                if broken or not moves or chance.random() < STOPS_WHEN_OVER:
+                    break
+            if not moves:
+                break
+            disturbing = [each for each in moves if each[1].disturbs]
+            plain = [each for each in moves if not each[1].disturbs]
+            disturbs = disturbing and (not plain or chance.random() < DISTURBS)
+            index, move = chance.choice(disturbing if disturbs else plain)
+            path.append(index)
+            place, allowed = move.place, move.rights
+            broken = "" if move.turn is None else move.turn.broken
+        return broken, tuple(path)
+
+    def _reported(self, report: Report, began: float) -> Report:
         report.ends = len(self._ends)
         report.swept = sum(self.settling.settle(*end)[1] for end in self._ends)
         report.seconds = time.monotonic() - began
-        if report.path or (report.broken and not report.broken.startswith("out of time")):
+        if report.path or (report.broken and report.broken != OUT_OF_TIME):
             report.story = self.tell(report.path)
         return report
 

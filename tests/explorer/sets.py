@@ -1,7 +1,7 @@
 """Which scenarios are explored when: a fast set on every change, everything now and then."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 from tests.explorer.machine import Machine
@@ -16,6 +16,7 @@ ANY_TWO = Budget(advances=2, hostile=2, crashes=1, together=2)
 IN_FULL = "2 clock advances + 2 hostile answers + 1 crash"
 CLOCK_STANDING = "2 hostile answers + 1 crash, the clock standing"
 FULL = Budget(advances=2, hostile=2, crashes=1, together=5)
+RUNS = 20_000
 CLOCK_STANDS = Budget(hostile=2, crashes=1, together=3)
 
 CORE = ("touch", "cleanup", "end", "pause", "resume")
@@ -93,7 +94,8 @@ def fast() -> list[Group]:
 def deep() -> list[Group]:
     """What takes longest comes first, so that no process is left alone with it.
 
-    In full, triples take hours each; `is_light` tells those for which any two disturbances fit.
+    In full, a triple has more states than memory holds, so runs are drawn; `is_light` tells those for which any two
+    disturbances fit.
     """
     light = tuple(each for each in natural_triples(ANY_TWO) if is_light(each))
     heavy = tuple(each for each in natural_triples(ANY_ONE) if not is_light(each))
@@ -102,6 +104,10 @@ def deep() -> list[Group]:
         Group(f"{len(light)} triples, any two disturbances", light),
         Group(f"{len(heavy)} triples, any one disturbance", heavy),
         Group(f"all pairs, {IN_FULL}", tuple(natural_pairs(FULL))),
+        Group(
+            f"all triples, {IN_FULL}, {RUNS:,} runs of each drawn at random",
+            tuple(replace(each, runs=RUNS) for each in natural_triples(FULL)),
+        ),
         Group("all triples in all situations, undisturbed", tuple(triples(QUIET))),
         Group("all pairs in all situations, any one disturbance", tuple(pairs(KINDS, ANY_ONE))),
         Group(

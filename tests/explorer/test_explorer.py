@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,16 @@ def test_the_explorer_notices(mutant: Mutant) -> None:
         explorer = Explorer(sets.machine(wire), by_name(mutant.caught_in))
         report = explorer.explore(until=time.monotonic() + SECONDS)
     assert report.broken.startswith(mutant.breaks), report.broken or "nothing"
+    assert report.story[-1] == f"Broken: {report.broken}"
+
+
+def test_runs_drawn_at_random_notice_too_and_can_be_told() -> None:
+    scenario = replace(by_name("touch+cleanup+cleanup@fired/22105"), runs=1_000)
+    assert Explorer(sets.machine(), scenario).sample().sequences == 1_000
+    mutant = MUTANTS[0]
+    with mutant.at_large() as wire:
+        report = Explorer(sets.machine(wire), scenario).sample()
+    assert report.broken.startswith(mutant.breaks)
     assert report.story[-1] == f"Broken: {report.broken}"
 
 
