@@ -88,6 +88,14 @@ def test_one_failure_does_not_touch_the_others_and_waits_longer_each_time() -> N
     assert operations.world.item("c-7").attempts == 0
 
 
+def test_a_failure_that_somebody_else_has_made_good_meanwhile_is_not_counted() -> None:
+    operations = overdue(1)
+    operations.world.cleanup("c-0")
+    assert operations.world.item("c-0").state == "ended"
+    assert operations.attempts.failed("c-0") == "gone"
+    assert operations.world.item("c-0").attempts == 0
+
+
 def test_what_never_stops_failing_is_parked_after_exactly_the_configured_attempts_and_told() -> None:
     operations = overdue(3, max_attempts=3)
     operations.functions.broken["c-1"] = "UnavailableError"

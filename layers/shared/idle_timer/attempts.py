@@ -32,8 +32,8 @@ class Attempts:
         """
         for _ in range(SAVE_TRIES):
             seen = self.overview.read_each([conversation_id]).get(conversation_id)
-            if seen is None:
-                return "gone"
+            if seen is None or seen.sweep_at is None:
+                return "gone"  # or nothing is due or owed any more: meanwhile somebody else has done it
             if rules.is_parked(seen):
                 return "parked"
             now = self.clock.now()
