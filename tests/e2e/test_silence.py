@@ -143,7 +143,7 @@ def test_a_session_of_a_conversation_reopened_before_its_removal_stays(
 def test_a_removal_that_crashed_half_way_puts_the_session_of_a_reopened_conversation_back(
     stack: LocalStack, new_id: NewId
 ) -> None:
-    """Reopened, moved to the tombstone, and the function dies before it has looked again: the retry puts it back."""
+    """Reopened, moved to the tombstone, and the function dies: what the reopening owes puts it back."""
     conversation_id = new_id("crashed")
     key = f"session:{conversation_id}"
     stack.redis.set(key, "state", ex=500)
@@ -160,7 +160,7 @@ def test_a_removal_that_crashed_half_way_puts_the_session_of_a_reopened_conversa
             stack.invoke, "touch", {"conversation_id": conversation_id, "idle_timeout": "PT1M"}
         )
         handover.wait_held()
-        crash = stack.faults.crash("dynamodb", "BatchGetItem", times=1, **of_cleanup)
+        crash = stack.faults.crash("dynamodb", "PutItem", times=1, **of_cleanup)
         looked.release()
         crash.wait_hit()
         assert not stack.redis.exists(key)
