@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from tests.explorer.machine import Event, Machine, Node, Outcome
+from idle_timer.conversation import Conversation
+from idle_timer.ports import Activity, Read, Recorded, Saved
+from tests.explorer.machine import Event, Machine, Node, Outcome, Raised
 
 
 @dataclass(frozen=True)
@@ -24,21 +26,23 @@ class Words:
     def _short(self, value: object) -> str:
         if isinstance(value, int) and value > self.start // 2 and not isinstance(value, bool):
             return self.when(value)
-        kind = type(value).__name__
-        if kind == "Conversation":
-            state = f"{value.state} {value.opening_id} v{value.version}"  # type: ignore[attr-defined]
-            owes = len(value.outbox)  # type: ignore[attr-defined]
-            active = self.when(value.last_activity_at)  # type: ignore[attr-defined]
-            return f"<{state}, active {active}{f', owes {owes}' if owes else ''}>"
-        if kind in ("Recorded", "Saved", "Read"):
-            parts = [self._short(getattr(value, name)) for name in value.__slots__ if name != "hold"]  # type: ignore[attr-defined]
-            return f"{kind}({', '.join(parts)})"
-        if kind == "Activity":
-            return f"at {self.when(value.at)}"  # type: ignore[attr-defined]
-        if kind == "Raised":
-            return repr(value.error)  # type: ignore[attr-defined]
-        if isinstance(value, dict):
-            return f"{value.get('type')} {value.get('id')}"
+        match value:
+            case Conversation():
+                state = f"{value.state} {value.opening_id} v{value.version}"
+                owes = f", owes {len(value.outbox)}" if value.outbox else ""
+                return f"<{state}, active {self.when(value.last_activity_at)}{owes}>"
+            case Recorded():
+                return f"Recorded({self._short(value.before)}, {self._short(value.after)})"
+            case Saved():
+                return f"Saved({value.done}, {self._short(value.current)})"
+            case Read():
+                return f"Read({self._short(value.conversation)})"
+            case Activity():
+                return f"at {self.when(value.at)}"
+            case Raised():
+                return repr(value.error)
+            case dict():
+                return f"{value.get('type')} {value.get('id')}"
         return repr(value)
 
 

@@ -362,7 +362,7 @@ class SessionsContract:
     def test_a_removal_that_comes_after_the_restore_moves_nothing(
         self, store: Store, tombstone_seconds: int
     ) -> None:
-        """A cleanup that read the item before it was reopened, and may crash before it looks again."""
+        """A cleanup that read the item before it was reopened, and comes late."""
         sessions = store.sessions(tombstone_seconds)
         store.put(KEY, "v", ttl=60)
         assert sessions.restore(KEY, EARLIER) is False

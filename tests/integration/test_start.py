@@ -200,7 +200,7 @@ def test_each_call_meets_the_same_event_handlers_as_in_a_session_of_botocores_ow
 
     ours, theirs = aws._session(), botocore.session.Session()
     models = [aws.client(service).meta.service_model for service in aws._SERVICES]
-    assert {str(model.service_id.hyphenize()) for model in models} == set(aws._SERVICE_IDS)
+    assert {str(model.service_id.hyphenize()) for model in models} == set(aws._SERVICES.values())
     kinds = {spec[0].split(".")[0] for spec in handlers.BUILTIN_HANDLERS} - {"docs"}
     events = [
         f"{kind}.{model.service_id.hyphenize()}.{operation}"

@@ -237,9 +237,8 @@ class Timer:
         self, message: Message, before: Conversation | None, result: str, after: Conversation
     ) -> bool:
         """A longer timeout: its timer must not outlive a shorter one that somebody sets at the same moment."""
-        if (
-            result == "repeat"
-        ):  # what the first attempt changed is stored, and it may have died before it looked
+        if result == "repeat":
+            # What the first attempt changed is stored already, and it may have died before it looked again.
             return not _TIMING_FIELDS.isdisjoint(message.changes)
         if before is None:
             return False

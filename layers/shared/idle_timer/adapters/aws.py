@@ -24,18 +24,17 @@ READ_TIMEOUT_SECONDS = (
 )
 TRIES = 2  # what fails twice goes to the caller, or to Lambda's retries, which wait longer than botocore does
 
-_SERVICES = ("connect", "dynamodb", "lambda", "lexv2-runtime", "scheduler", "secretsmanager", "sns", "sqs")
-# As botocore's events call them.
-_SERVICE_IDS = (
-    "connect",
-    "dynamodb",
-    "lambda",
-    "lex-runtime-v2",
-    "scheduler",
-    "secrets-manager",
-    "sns",
-    "sqs",
-)
+# Name -> what botocore's events call it.
+_SERVICES = {
+    "connect": "connect",
+    "dynamodb": "dynamodb",
+    "lambda": "lambda",
+    "lexv2-runtime": "lex-runtime-v2",
+    "scheduler": "scheduler",
+    "secretsmanager": "secrets-manager",
+    "sns": "sns",
+    "sqs": "sqs",
+}
 # Service descriptions cut down by the layer's build (trim_data.py); not there when run from the sources.
 _DATA = os.path.join(os.path.dirname(os.path.dirname(__file__)), "aws_data")
 
@@ -73,7 +72,7 @@ def _lean_session() -> botocore.session.Session:
     places = {handlers.REGISTER_FIRST: events.register_first, handlers.REGISTER_LAST: events.register_last}
     for event, handler, *place in handlers.BUILTIN_HANDLERS:
         _, *service = event.split(".")[:2]
-        if not service or service[0] in _SERVICE_IDS:
+        if not service or service[0] in _SERVICES.values():
             (places[place[0]] if place else events.register)(event, handler)
     return session
 
@@ -103,9 +102,8 @@ class _AsSent(JSONParser):
 
     def parse(self, response: Any, shape: Any) -> Any:
         if response["status_code"] == 200:
-            with contextlib.suppress(
-                ValueError
-            ):  # empty, or damaged on the way, which botocore notices and tries again
+            # Empty, or damaged on the way, which botocore notices and tries again.
+            with contextlib.suppress(ValueError):
                 return json.loads(response["body"]) | super().parse({**response, "body": b"{}"}, shape)
         return super().parse(response, shape)
 

@@ -67,7 +67,7 @@ _HOUR_MS = 3_600_000
 # tombstone holds was superseded when the application wrote the new one. Without a session nothing changes: a
 # repeated removal neither touches the tombstone nor lengthens its life.
 # Once restored, an opening's session is not removed any more, nor restored again: a cleanup that read the item
-# before it was reopened (or ended once more) may come this late, and crash before it looks again.
+# before it was reopened (or ended once more) may come this late.
 _REMOVE = """
 if redis.call('GET', KEYS[3]) == 'back' then
     return 0
@@ -202,8 +202,8 @@ class RedisSessions:
         """Moves the live session aside; True if there was one.
 
         Call it only after reading that the conversation is still this ended opening: the session under the key
-        goes, even one that came after an earlier attempt, unless it was restored since. False does not mean that nothing was ever removed: the
-        answer of an earlier attempt may have been lost.
+        goes, even one that came after an earlier attempt, unless this opening's was restored since. False does not mean
+        that nothing was ever removed: the answer of an earlier attempt may have been lost.
         """
         return bool(self._run(_REMOVE, session_key, opening_id, self._tombstone_ms))
 
