@@ -118,12 +118,7 @@ def scenario(kinds: tuple[str, ...], situation: str, budget: Budget, stack: str 
     name = (
         f"{'+'.join(kinds).replace(' ', '_')}@{situation}/{''.join(map(str, budget))}{stack and f'~{stack}'}"
     )
-    unaware = PLAIN_MESSAGES
-    if situation == "new" or budget.crashes or budget.gone:
-        unaware |= {
-            "longer touch"
-        }  # it opens, or is a repeat when it is retried: then it looks no further either
-    shortened = "shorter touch" in kinds and not unaware.isdisjoint(kinds)
+    shortened = "shorter touch" in kinds and not PLAIN_MESSAGES.isdisjoint(kinds)
     reason = SHORTENED if shortened else ""
     return Scenario(name, SITUATIONS[situation], operations, budget, START, reason, stack)
 

@@ -20,6 +20,7 @@ RUNS = 20_000
 CLOCK_STANDS = Budget(hostile=2, crashes=1, together=3)
 
 CORE = ("touch", "cleanup", "end", "pause", "resume")
+TIMEOUTS = ("longer touch", "shorter touch")
 CENTRAL = ("fired", "ended", "active", "new", "paused")  # what tells most comes first
 
 
@@ -82,6 +83,7 @@ def fast() -> list[Group]:
     return [
         Group("core pairs, undisturbed", tuple(pairs(CORE, QUIET, CENTRAL))),
         Group("core pairs, any one disturbance", tuple(pairs(CORE, ANY_ONE, CENTRAL))),
+        Group("timeouts that change, any one disturbance", tuple(pairs(TIMEOUTS, ANY_ONE, CENTRAL))),
         Group("all pairs, undisturbed", tuple(pairs(KINDS, QUIET, CENTRAL))),
         Group(
             "triples, undisturbed",

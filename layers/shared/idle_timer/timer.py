@@ -240,8 +240,8 @@ class Timer:
         if result == "repeat":
             # What the first attempt changed is stored already, and it may have died before it looked again.
             return not _TIMING_FIELDS.isdisjoint(message.changes)
-        if before is None:
-            return False
+        if before is None or before.state != "active":
+            return False  # what opens is told by its create whether somebody has armed before it
         return (before.idle_timeout_seconds, before.stages) != (after.idle_timeout_seconds, after.stages)
 
     def _covered(self, before: Conversation, after: Conversation) -> bool:
